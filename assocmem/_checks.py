@@ -1,0 +1,179 @@
+"""Arguments become arrays here, or are refused here: what was given, what was expected, what to do."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from assocmem._jit import reduction
+
+# Squared features of longer or shorter keys would leave the range of the floating point type.
+NORM_RANGE: Final = {"float64": (1e-150, 1e150), "float32": (1e-15, 1e15)}
+
+_GOOD, _NONFINITE, _ZERO, _OUT_OF_RANGE = 0, 1, 2, 3
+
+
+def as_size(name: str, value: Any, smallest: int = 1) -> int:
+    """Return an integer of at least `smallest`, or refuse."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} is {value!r} ({type(value).__name__}); expected an integer of at least {smallest}; "
+            f"pass for example {name}={max(smallest, 1)}"
+        ) from None
+    if size < smallest:
+        raise ValueError(f"{name} is {size}; expected an integer of at least {smallest}; pass a larger one")
+    return size
+
+
+def as_number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
+    """Return a float in [low, high] or (low, high], or refuse."""
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g}]"
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} is {value!r} ({type(value).__name__}); expected a real number in {interval}; pass a number"
+        ) from None
+    if not math.isfinite(number) or number > high or number < low or (open_low and number == low):
+        raise ValueError(f"{name} is {number}; expected a number in {interval}; choose one inside the interval")
+    return number
+
+
+def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the dtype float32 or float64, or refuse."""
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        known = None
+    if known not in (np.dtype(np.float32), np.dtype(np.float64)) or dtype is None:
+        raise ValueError(f"dtype is {dtype!r}; expected 'float32' or 'float64'; pass one of the two")
+    return known
+
+
+def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], bool]:
+    """Return a real array of shape (N, width), not copied if it is an array, and whether one row was given.
+
+    Raises
+    ------
+    TypeError
+        If the entries are complex, text, objects or anything else that is not a real number.
+    ValueError
+        If the rows differ in length, or their length is not `width`.
+    """
+    if not isinstance(array, np.ndarray):
+        try:
+            array = np.asarray(array)
+        except ValueError:
+            raise ValueError(
+                f"{name} have rows of different lengths; expected a table of shape (N, {width}) or one row "
+                f"({width},); pad or drop the odd rows"
+            ) from None
+        if array.size == 0 and array.dtype == np.float64:
+            array = array.reshape(0, width) if array.ndim < 2 else array
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} have dtype {array.dtype}; expected real numbers; "
+            + ("store the real and imaginary parts side by side" if array.dtype.kind == "c" else "convert them first")
+        )
+    single = array.ndim == 1
+    if array.ndim not in (1, 2) or array.shape[-1] != width:
+        raise ValueError(
+            f"{name} have shape {array.shape}; expected (N, {width}) or ({width},); "
+            f"reshape them, or build the memory for another size"
+        )
+    return (array[None, :] if single else array), single
+
+
+def as_rows(name: str, array: ArrayLike, width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], bool]:
+    """Return a contiguous array (N, width) of the given dtype, and whether one row was given."""
+    table, single = as_table(name, array, width)
+    return to_dtype(table, dtype), single
+
+
+def to_dtype(table: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert rows; what is too large for the dtype becomes infinite, which the checks of the rows refuse."""
+    if table.dtype == dtype:
+        return np.ascontiguousarray(table)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(table, dtype)
+
+
+@reduction
+def _first_bad_row(rows: NDArray[Any], low: float, high: float) -> tuple[int, int]:
+    """Index of the first unusable row and why: NaN or infinity, zero, or (with high > 0) a norm out of range."""
+    for n in range(rows.shape[0]):
+        row = rows[n]
+        squares = 0.0
+        for i in range(row.shape[0]):
+            squares += np.float64(row[i]) * np.float64(row[i])
+        # A NaN fails every comparison: this form catches it. Huge float64 values overflow to infinity here, so the
+        # slow path looks at the numbers themselves.
+        if not (squares >= low * low and squares <= high * high):
+            largest = 0.0
+            for i in range(row.shape[0]):
+                if not np.isfinite(row[i]):
+                    return n, _NONFINITE
+                largest = max(largest, abs(np.float64(row[i])))
+            if high > 0.0:
+                if largest == 0.0:
+                    return n, _ZERO
+                scaled = 0.0
+                for i in range(row.shape[0]):
+                    scaled += (row[i] / largest) ** 2
+                norm = largest * np.sqrt(scaled)
+                if norm < low or norm > high:
+                    return n, _OUT_OF_RANGE
+    return -1, _GOOD
+
+
+def refuse_nonfinite(name: str, rows: NDArray[Any], first_row: int = 0) -> None:
+    """Refuse rows that hold NaN or infinity; `first_row` is the number of rows[0] in what the caller was given."""
+    bad, _ = _first_bad_row(rows, 0.0, 0.0)
+    if bad >= 0:
+        raise ValueError(_nonfinite_message(name, rows, bad, first_row))
+
+
+def refuse_bad_keys(rows: NDArray[Any], bias: float, first_row: int = 0) -> None:
+    """Refuse keys that hold NaN or infinity, have no features, or whose features would leave the number range."""
+    low, high = NORM_RANGE[rows.dtype.name]
+    bad, reason = _first_bad_row(rows, 0.0 if bias else low, high)
+    if bad < 0:
+        return
+    if reason == _NONFINITE:
+        raise ValueError(_nonfinite_message("keys", rows, bad, first_row))
+    if reason == _ZERO:
+        raise ValueError(
+            f"key {first_row + bad} is all zeros; expected a key with a direction, since a zero key has no features; "
+            f"drop it, or build the memory with a bias, for example bias=1.0"
+        )
+    norm = float(np.linalg.norm(rows[bad].astype(np.longdouble)))
+    raise ValueError(
+        f"key {first_row + bad} has norm {norm:.3g}; expected a norm between {low:g} and {high:g} for "
+        f"{rows.dtype.name}, so that squared features stay in range; rescale the keys"
+    )
+
+
+def _nonfinite_message(name: str, rows: NDArray[Any], row: int, first_row: int) -> str:
+    column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
+    return (
+        f"{name} row {first_row + row}, column {column} is {rows[row, column]} in {rows.dtype.name}; "
+        f"expected finite numbers; drop or repair the row"
+    )
+
+
+def refuse_unequal_lengths(n_keys: int, n_values: int) -> None:
+    """Refuse N keys with M values."""
+    if n_keys != n_values:
+        raise ValueError(
+            f"{n_keys} keys came with {n_values} values; expected one value for every key; pass arrays of equal length"
+        )

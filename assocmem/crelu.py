@@ -1,0 +1,344 @@
+"""CReLU features of keys: project, expand, fold; and unfold weights to their literal form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from assocmem import _checks
+from assocmem._jit import kernel, reduction, run_in_row_blocks
+from assocmem.hadamard import MIN_BLOCK_SIZE, HadamardProjection, copy_into, project_block
+
+
+def crelu(x: ArrayLike, axis: int = -1) -> NDArray[Any]:
+    """Concatenated rectifier [relu(x), relu(-x)] along an axis: twice as long, half of it zero, nothing lost.
+
+    Parameters
+    ----------
+    x : array of any shape
+        Real numbers; integers become float64.
+    axis : int
+        The axis that doubles.
+
+    Returns
+    -------
+    array whose `axis` is twice as long
+
+    Raises
+    ------
+    TypeError
+        If x is not real.
+    ValueError
+        If x has no such axis.
+
+    References
+    ----------
+    Shang, Sohn, Almeida and Lee (2016), "Understanding and Improving Convolutional Neural Networks via Concatenated
+    Rectified Linear Units", ICML.
+
+    Examples
+    --------
+    >>> crelu([1.0, -2.0])
+    array([1., 0., 0., 2.])
+    """
+    array = _as_real(x)
+    _refuse_missing_axis(array, axis)
+    # Not np.maximum(x, 0): this form keeps the sign of a negative zero, so that the inverse is exact to the last bit.
+    return np.concatenate([np.where(array < 0, 0, array), np.where(array < 0, -array, 0)], axis).astype(
+        array.dtype, copy=False
+    )
+
+
+def inverse_crelu(features: ArrayLike, axis: int = -1) -> NDArray[Any]:
+    """Recover x from ``crelu(x)``: relu(x) - relu(-x), exact to the last bit.
+
+    Parameters
+    ----------
+    features : array whose `axis` has even length
+        What `crelu` returned.
+    axis : int
+        The axis that was doubled.
+
+    Returns
+    -------
+    array whose `axis` is half as long
+
+    Raises
+    ------
+    TypeError
+        If the features are not real.
+    ValueError
+        If there is no such axis, or its length is odd.
+
+    Examples
+    --------
+    >>> inverse_crelu(crelu([1.0, -2.0]))
+    array([ 1., -2.])
+    """
+    array = _as_real(features)
+    _refuse_missing_axis(array, axis)
+    if array.shape[axis] % 2:
+        raise ValueError(
+            f"axis {axis} has length {array.shape[axis]}; expected an even length, the two halves of crelu; "
+            f"pass the axis that crelu doubled"
+        )
+    positive, negative = np.split(array, 2, axis)
+    return np.asarray(positive - negative)
+
+
+def _as_real(x: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"x has dtype {array.dtype}; expected real numbers; convert it first")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _refuse_missing_axis(array: NDArray[Any], axis: int) -> None:
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"axis is {axis} for an array of shape {array.shape}; expected an axis it has; reshape it")
+
+
+@reduction
+def euclidean_norm(x: NDArray[Any]) -> float:
+    """Norm in float64, so that the squares of small float32 numbers do not vanish."""
+    squares = 0.0
+    for i in range(x.shape[0]):
+        squares += np.float64(x[i]) * np.float64(x[i])
+    return np.sqrt(squares)
+
+
+@kernel
+def fold_key(
+    key: NDArray[Any],
+    bias: float,
+    signs: NDArray[np.int8],
+    linear: float,
+    scale: float,
+    mean: float,
+    folded: NDArray[Any],
+    padded: NDArray[Any],
+    x: NDArray[Any],
+    y: NDArray[Any],
+) -> None:
+    """Folded features (D,) of one key: [linear * key, scale * (|z| - mean * norm)], all of it in cache.
+
+    `padded`, x and y are scratch (p,); `padded` is zero beyond the extended key.
+    """
+    real = folded.dtype.type
+    key_dim = key.shape[0]
+    copy_into(padded, key)
+    d = key_dim
+    if bias != 0.0:
+        padded[key_dim] = bias
+        d += 1
+    for i in range(d):
+        folded[i] = real(linear) * padded[i]
+    shift = real(mean * euclidean_norm(padded[:d]))
+    p = signs.shape[2]
+    for block in range(signs.shape[0]):
+        x, y = project_block(padded, signs[block], x, y)
+        units = folded[d + block * p : d + (block + 1) * p]
+        for i in range(p):
+            units[i] = real(scale) * (abs(x[i]) - shift)
+
+
+@kernel
+def _fold_rows(
+    start: int,
+    stop: int,
+    keys: NDArray[Any],
+    bias: float,
+    signs: NDArray[np.int8],
+    linear: float,
+    scale: float,
+    mean: float,
+    folded: NDArray[Any],
+) -> None:
+    p = signs.shape[2]
+    padded, x, y = np.zeros(p, keys.dtype), np.empty(p, keys.dtype), np.empty(p, keys.dtype)
+    for n in range(start, stop):
+        fold_key(keys[n], bias, signs, linear, scale, mean, folded[n], padded, x, y)
+
+
+class CReLUFeatures:
+    """The feature maps of a memory: random orthogonal projection, CReLU, and its folded form.
+
+    The literal features φ(x) = crelu(P x) have 2m coordinates and rank D = d + m. The folded features have D
+    coordinates and, with ``whiten=False``, the same inner products, so every learning rule finds the same memory
+    with less work: ψ(x) = [√(k/2)·x, |P x|/√2]. With ``whiten=True`` the known mean and variance of |P x| are taken
+    out: ψ̃(x) = [√d·x, (|P x| − √(2/π)·‖x‖/√p)·√(p/(1−2/π))], each coordinate with mean 0 and variance ‖x‖² over
+    random directions of x.
+
+    Parameters
+    ----------
+    key_dim : int
+        Length of a key.
+    expansion : int
+        Number k of orthogonal blocks; m = k·p units, where p is d rounded up to a power of two.
+    whiten : bool
+        Whether `fold` takes out mean and variance.
+    bias : float
+        If not 0, every key is extended by this constant coordinate, and d = key_dim + 1.
+    seed : int
+        Seed of the projection.
+    dtype : {"float64", "float32"}
+        Type of keys and features.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size, the bias or the dtype is unusable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = CReLUFeatures(key_dim=4, expansion=2, whiten=False)
+    >>> features.n_units, features.rank
+    (8, 12)
+    >>> x, y = np.array([1.0, 2.0, 0.0, -1.0]), np.array([0.0, 1.0, 1.0, 1.0])
+    >>> literal = features.expand(x) @ features.expand(y)
+    >>> bool(np.isclose(features.fold(x) @ features.fold(y), literal))
+    True
+    """
+
+    def __init__(
+        self,
+        key_dim: int,
+        expansion: int = 4,
+        *,
+        whiten: bool = True,
+        bias: float = 0.0,
+        seed: int = 0,
+        dtype: DTypeLike = "float64",
+    ) -> None:
+        self.key_dim = _checks.as_size("key_dim", key_dim)
+        self.dtype = _checks.as_dtype(dtype)
+        if not isinstance(whiten, (bool, np.bool_)):
+            raise TypeError(f"whiten is {whiten!r}; expected True or False; pass one of the two")
+        self.whiten = bool(whiten)
+        low, high = _checks.NORM_RANGE[self.dtype.name]
+        self.bias = _checks.as_number("bias", bias, -high, high)
+        if self.bias and abs(self.bias) < low:
+            raise ValueError(f"bias is {self.bias}; expected 0 or at least {low:g}; choose it like a typical key")
+        self.projection = HadamardProjection(self.key_dim + bool(self.bias), expansion, seed)
+        self.expansion = self.projection.expansion
+        self.seed = self.projection.seed
+        self.n_units = self.projection.n_units
+        self.rank = self.projection.key_dim + self.n_units
+        self._linear, self._scale, self._mean = self._coefficients()
+
+    def _coefficients(self) -> tuple[float, float, float]:
+        """What `fold` multiplies the key with, the units with, and what it subtracts per unit of ‖x‖."""
+        if not self.whiten:
+            return float(np.sqrt(self.expansion / 2)), float(np.sqrt(0.5)), 0.0
+        d, p = self.projection.key_dim, self.projection.padded_dim
+        return float(np.sqrt(d)), float(np.sqrt(p / (1 - 2 / np.pi))), float(np.sqrt(2 / (np.pi * p)))
+
+    def __repr__(self) -> str:
+        return (
+            f"CReLUFeatures(key_dim={self.key_dim}, expansion={self.expansion}, whiten={self.whiten}, "
+            f"bias={self.bias:g}, seed={self.seed}, dtype='{self.dtype.name}')"
+        )
+
+    def _checked(self, keys: ArrayLike) -> tuple[NDArray[Any], bool]:
+        rows, single = _checks.as_rows("keys", keys, self.key_dim, self.dtype)
+        _checks.refuse_bad_keys(rows, self.bias)
+        return rows, single
+
+    def _extended(self, rows: NDArray[Any]) -> NDArray[Any]:
+        if not self.bias:
+            return rows
+        return np.hstack([rows, np.full((len(rows), 1), self.bias, self.dtype)])
+
+    def project(self, keys: ArrayLike) -> NDArray[Any]:
+        """Project keys: z = P x.
+
+        Parameters
+        ----------
+        keys : (N, key_dim) or (key_dim,)
+
+        Returns
+        -------
+        (N, n_units) or (n_units,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the keys are not real and finite, have another length, are zero without a bias, or are too long or
+            too short for the dtype.
+        """
+        rows, single = self._checked(keys)
+        projected = self.projection.project_rows(self._extended(rows))
+        return projected[0] if single else projected
+
+    def expand(self, keys: ArrayLike) -> NDArray[Any]:
+        """Literal CReLU features: φ(x) = [relu(P x), relu(−P x)].
+
+        Parameters and refusals as in `project`.
+
+        Returns
+        -------
+        (N, 2 * n_units) or (2 * n_units,)
+        """
+        return crelu(self.project(keys))
+
+    def fold(self, keys: ArrayLike) -> NDArray[Any]:
+        """Folded features, what the learning rules see.
+
+        Parameters and refusals as in `project`.
+
+        Returns
+        -------
+        (N, rank) or (rank,)
+        """
+        rows, single = self._checked(keys)
+        folded = self.fold_rows(rows)
+        return folded[0] if single else folded
+
+    def fold_rows(self, rows: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Fold rows (N, key_dim) that are known to be checked and contiguous -> (N, rank), into `out` if given."""
+        folded = np.empty((len(rows), self.rank), self.dtype) if out is None else out
+        run_in_row_blocks(_fold_rows, len(rows), MIN_BLOCK_SIZE // self.n_units, rows, *self.kernel_arguments, folded)
+        return folded
+
+    @property
+    def kernel_arguments(self) -> tuple[float, NDArray[np.int8], float, float, float]:
+        """What `fold_key` needs beside the key: bias, signs, linear, scale, mean."""
+        return self.bias, self.projection.signs, self._linear, self._scale, self._mean
+
+    def unfold(self, weights: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Turn a rule's folded weights into the literal W₊, W₋ and the offset row that multiplies ‖x‖.
+
+        For every key, extended by the bias if there is one, and z = P x:
+        ``fold(x) @ weights == relu(z) @ W[0] + relu(-z) @ W[1] + norm(x) * offset``.
+
+        Parameters
+        ----------
+        weights : (rank, value_dim)
+
+        Returns
+        -------
+        W : (2, n_units, value_dim)
+            W₊ and W₋.
+        offset : (value_dim,)
+            Zero unless the features are whitened.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not have `rank` rows.
+        """
+        folded = np.ascontiguousarray(weights, self.dtype)
+        if folded.ndim != 2 or len(folded) != self.rank:
+            raise ValueError(
+                f"weights have shape {folded.shape}; expected ({self.rank}, value_dim); pass a rule's folded weights"
+            )
+        d = self.projection.key_dim
+        on_key, on_units = folded[:d], folded[d:]
+        # x = Pᵀz / k, so a weight on x is the weight P(...)/k on z: the odd part. A weight on |z| is the even part.
+        odd = self.projection.project_rows(np.ascontiguousarray(on_key.T)).T * (self._linear / self.expansion)
+        even = on_units * self._scale
+        offset = -self._mean * even.sum(axis=0)
+        return np.stack([even + odd, even - odd]).astype(self.dtype, copy=False), offset

@@ -1,0 +1,462 @@
+"""`AssociativeMemory`: the front door."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from assocmem import _checks, storage
+from assocmem.crelu import CReLUFeatures
+from assocmem.recall import recall_folded
+from assocmem.rules import RULES, Rule, as_rule
+
+# Bytes of folded features that are in memory at a time while a batch is stored or recalled. Large enough for
+# matrix products to run at full speed, small next to the weights of any memory for which it matters.
+CHUNK_BYTES = 32 * 2**20
+
+# Pairs that wait to be stored together, so that a stream of single pairs still works in matrix products.
+PENDING = 256
+
+KIND = "memory"
+
+
+class AssociativeMemory:
+    """A key-value associative memory of fixed size: store, recall and forget vectors.
+
+    A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.
+    Storing changes the weights and keeps nothing else: the size does not depend on how much was stored. Recall of
+    noisy keys degrades gracefully. Real values are exact up to `rank` pairs (rule "ridge").
+
+    Parameters
+    ----------
+    key_dim : int
+        Length of a key.
+    value_dim : int
+        Length of a value.
+    expansion : int
+        Random orthogonal blocks: more hold more, at proportional cost.
+    rule : {"ridge", "rls", "delta", "hebbian"} or a rule object
+        How storing changes the weights.
+    whiten : bool
+        Take the known mean and variance out of the CReLU features (recommended); False is the literal CReLU memory.
+    bias : float
+        If not 0, every key is extended by this constant coordinate, so that x, −x and 2x can hold unrelated values.
+    seed : int
+        Seed of the projection: equal seeds give equal bits.
+    dtype : {"float64", "float32"}
+        Type of features and weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is unusable; the message says what was expected.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> keys, values = rng.standard_normal((200, 64)), rng.standard_normal((200, 10))
+    >>> memory = AssociativeMemory(key_dim=64, value_dim=10)
+    >>> memory.store(keys, values)
+    >>> bool(np.allclose(memory.recall(keys), values))
+    True
+    >>> memory.forget(keys[:50], values[:50])
+    >>> memory
+    AssociativeMemory(key_dim=64, value_dim=10, expansion=4, rule=Ridge(alpha=0.0), n_stored=150, rank=320)
+    """
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        *,
+        expansion: int = 4,
+        rule: str | Rule = "ridge",
+        whiten: bool = True,
+        bias: float = 0.0,
+        seed: int = 0,
+        dtype: DTypeLike = "float64",
+    ) -> None:
+        self.features = CReLUFeatures(key_dim, expansion, whiten=whiten, bias=bias, seed=seed, dtype=dtype)
+        self.value_dim = _checks.as_size("value_dim", value_dim)
+        self.rule = as_rule(rule)
+        self._state = self.rule.start(self.rank, self.value_dim, self.dtype)
+        self._solved: NDArray[Any] | None = None
+        self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
+        self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
+        self._n_pending = 0
+
+    # ------------------------------------------------------------------------------------------------ sizes
+
+    @property
+    def key_dim(self) -> int:
+        """Length of a key."""
+        return self.features.key_dim
+
+    @property
+    def expansion(self) -> int:
+        """Number of random orthogonal blocks."""
+        return self.features.expansion
+
+    @property
+    def n_units(self) -> int:
+        """Number m of CReLU units."""
+        return self.features.n_units
+
+    @property
+    def rank(self) -> int:
+        """Dimension D of the folded features: the number of pairs that can be recalled exactly."""
+        return self.features.rank
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of features and weights."""
+        return self.features.dtype
+
+    @property
+    def n_stored(self) -> int:
+        """Number of pairs stored and not forgotten."""
+        return int(self._state["n_stored"]) + self._n_pending
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the state: what a saved file holds, whatever was stored."""
+        return sum(array.nbytes for array in self._state.values())
+
+    @property
+    def alpha(self) -> float | None:
+        """The penalty in use; None for a rule without one, or before it has been chosen."""
+        self._flush()
+        if "alpha" in self._state:
+            return float(self._state["alpha"]) or None
+        return getattr(self.rule, "alpha", None)
+
+    def __repr__(self) -> str:
+        return (
+            f"AssociativeMemory(key_dim={self.key_dim}, value_dim={self.value_dim}, expansion={self.expansion}, "
+            f"rule={self.rule}, n_stored={self.n_stored}, rank={self.rank})"
+        )
+
+    # ------------------------------------------------------------------------------------------- store, recall
+
+    def store(self, keys: ArrayLike, values: ArrayLike) -> None:
+        """Store pairs.
+
+        Parameters
+        ----------
+        keys : (N, key_dim) or (key_dim,)
+            Arrays larger than memory (`numpy.memmap`) are worked through in chunks, after a first pass that checks.
+        values : (N, value_dim) or (value_dim,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If keys or values are not real and finite, differ in number, have another length, or a key is zero and
+            the memory has no bias. Nothing is stored then.
+
+        Examples
+        --------
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=3)
+        >>> memory.store([0.5, -1.0], [1.0, 2.0, 3.0])
+        >>> memory.n_stored
+        1
+        """
+        key_table, value_table = self._checked_pairs(keys, values)
+        if self._n_pending + len(key_table) <= PENDING:
+            self._append(key_table, value_table)
+            return
+        self._flush()
+        for features, targets in self._feature_chunks(key_table, value_table):
+            self.rule.store(self._state, features, targets)
+            self._solved = None
+
+    def recall(self, keys: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Recall the values of keys, stored or not.
+
+        One key runs in a compiled loop, many as matrix products over chunks, so that no array of N × rank numbers
+        is ever needed.
+
+        Parameters
+        ----------
+        keys : (N, key_dim) or (key_dim,)
+        out : (N, value_dim) array, optional
+            Where to write the values, for example a `numpy.memmap`.
+
+        Returns
+        -------
+        (N, value_dim) or (value_dim,), of the memory's dtype, or `out`
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the keys are unusable, as in `store`, or `out` has another shape.
+
+        Examples
+        --------
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=3)
+        >>> memory.store([0.5, -1.0], [1.0, 2.0, 3.0])
+        >>> memory.recall([0.5, -1.0]).round(9)
+        array([1., 2., 3.])
+        """
+        table, single = _checks.as_table("keys", keys, self.key_dim)
+        if out is not None and (single or out.shape != (len(table), self.value_dim)):
+            raise ValueError(
+                f"out has shape {out.shape} for keys of shape {np.shape(keys)}; expected "
+                f"({len(table)}, {self.value_dim}) and a table of keys; pass such an array, or none"
+            )
+        if single:
+            return self._recall_one(table)
+        values = np.empty((len(table), self.value_dim), self.dtype) if out is None else out
+        weights = self._weights()
+        buffer = np.empty((min(self._chunk_rows, len(table)), self.rank), self.dtype)
+        for start in range(0, len(table), self._chunk_rows):
+            rows = _checks.to_dtype(table[start : start + self._chunk_rows], self.dtype)
+            _checks.refuse_bad_keys(rows, self.features.bias, start)
+            values[start : start + len(rows)] = self.features.fold_rows(rows, buffer[: len(rows)]) @ weights
+        return values
+
+    def _recall_one(self, table: NDArray[Any]) -> NDArray[Any]:
+        rows = _checks.to_dtype(table, self.dtype)
+        _checks.refuse_bad_keys(rows, self.features.bias)
+        value = np.empty(self.value_dim, self.dtype)
+        recall_folded(rows[0], *self.features.kernel_arguments, self._weights(), value)
+        return value
+
+    # ------------------------------------------------------------------------------------------- forget, merge
+
+    def forget(self, keys: ArrayLike, values: ArrayLike) -> None:
+        """Forget pairs: afterwards the memory is as if they had never been stored.
+
+        Parameters
+        ----------
+        keys : (N, key_dim) or (key_dim,)
+        values : (N, value_dim) or (value_dim,)
+            Exactly what was stored.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If keys or values are unusable, as in `store`; if the rule cannot forget; if more pairs are given than
+            are stored; or if it can be seen that a pair was never stored. Nothing is changed then.
+
+        Examples
+        --------
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
+        >>> memory.forget([2.0, 1.0], [2.0])
+        >>> memory.n_stored
+        1
+        """
+        self.rule.refuse_forget()
+        key_table, value_table = self._checked_pairs(keys, values)
+        if len(key_table):
+            self._flush()
+            self._state = self.rule.forget(self._state, self._feature_chunks(key_table, value_table))
+            self._solved = None
+
+    def merge(self, other: AssociativeMemory) -> AssociativeMemory:
+        """Return a new memory that holds the pairs of both.
+
+        Parameters
+        ----------
+        other : AssociativeMemory
+            Of the same configuration and seed.
+
+        Raises
+        ------
+        TypeError
+            If `other` is not a memory.
+        ValueError
+            If the configurations differ, or the rule's result depends on the order of the pairs.
+
+        Examples
+        --------
+        >>> one, two = AssociativeMemory(2, 1), AssociativeMemory(2, 1)
+        >>> one.store([1.0, 2.0], [3.0])
+        >>> two.store([-1.0, 1.0], [4.0])
+        >>> one.merge(two).recall([[1.0, 2.0], [-1.0, 1.0]]).round(9)
+        array([[3.],
+               [4.]])
+        """
+        if not isinstance(other, AssociativeMemory):
+            raise TypeError(f"other is a {type(other).__name__}; expected an AssociativeMemory; pass one")
+        mine, theirs = self._configuration(), other._configuration()
+        different = [f"{name} ({mine[name]} and {theirs[name]})" for name in mine if mine[name] != theirs[name]]
+        if different:
+            raise ValueError(
+                f"the memories differ in {', '.join(different)}; expected the same configuration and seed; "
+                f"build both alike"
+            )
+        self._flush()
+        other._flush()
+        merged = self._empty_copy()
+        merged._state = self.rule.merge(self._state, other._state)
+        return merged
+
+    def copy(self) -> AssociativeMemory:
+        """Return an independent copy."""
+        self._flush()
+        twin = self._empty_copy()
+        twin._state = {name: array.copy() for name, array in self._state.items()}
+        return twin
+
+    # --------------------------------------------------------------------------------------------- save, load
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save to a safetensors file; it appears whole or not at all.
+
+        Parameters
+        ----------
+        path : path of the file
+            A file that is there is replaced once the new one is complete.
+
+        Raises
+        ------
+        OSError
+            If the directory does not exist or cannot be written.
+        """
+        weights = self._weights()  # solved before saving, so that loading and recalling needs no solve
+        arrays = {**self._state, "weights": weights}
+        storage.save(path, KIND, {**self._configuration(), "projection": self._fingerprint()}, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> AssociativeMemory:
+        """Load a memory that recalls bit for bit what the saved one did, and can be written on.
+
+        Parameters
+        ----------
+        path : path of the file
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a memory, truncated, of another version, or its arrays do not match its header.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([1.0, 2.0], [3.0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     memory.save(f"{folder}/memory.safetensors")
+        ...     AssociativeMemory.load(f"{folder}/memory.safetensors").recall([1.0, 2.0]).round(9)
+        array([3.])
+        """
+        header, arrays = storage.load(path, KIND)
+        try:
+            rule = RULES[header["rule"]](**header["rule_parameters"])
+            names = ("key_dim", "value_dim", "expansion", "whiten", "bias", "seed", "dtype")
+            memory = cls(**{name: header[name] for name in names}, rule=rule)
+        except (KeyError, TypeError, ValueError) as error:
+            _refuse_header(path, str(error))
+        if header.get("projection") != memory._fingerprint():
+            _refuse_header(path, "the seed does not give the signs that the memory was written with")
+        layout = memory.rule.full_layout(memory.rank, memory.value_dim, memory.dtype)
+        weights_layout = {"weights": ((memory.rank, memory.value_dim), memory.dtype)}
+        storage.refuse_other_arrays(path, arrays, {**layout, **weights_layout})
+        memory._state = {name: arrays[name] for name in layout}
+        memory._solved = arrays["weights"]
+        return memory
+
+    # ------------------------------------------------------------------------------------------------ weights
+
+    @property
+    def weights(self) -> NDArray[Any]:
+        """The literal CReLU weights W₊ and W₋, (2, n_units, value_dim).
+
+        ``recall(x) == relu(z) @ weights[0] + relu(-z) @ weights[1] + norm(x) * offset`` with z = features.project(x)
+        and x extended by the bias, if there is one.
+        """
+        return self.features.unfold(self._weights())[0]
+
+    @property
+    def offset(self) -> NDArray[Any]:
+        """What multiplies the norm of a key, (value_dim,); zero for a memory with ``whiten=False``."""
+        return self.features.unfold(self._weights())[1]
+
+    # ----------------------------------------------------------------------------------------------- internals
+
+    def _checked_pairs(self, keys: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return tables of pairs that can all be stored, or refuse; large arrays are read once for this."""
+        key_table, single_key = _checks.as_table("keys", keys, self.key_dim)
+        value_table, single_value = _checks.as_table("values", values, self.value_dim)
+        if single_key != single_value and len(key_table) == len(value_table) == 1:
+            pass  # one pair, one of the two written as a table of one row: meant the same
+        _checks.refuse_unequal_lengths(len(key_table), len(value_table))
+        for start in range(0, len(key_table), self._chunk_rows):
+            chunk = slice(start, start + self._chunk_rows)
+            _checks.refuse_bad_keys(_checks.to_dtype(key_table[chunk], self.dtype), self.features.bias, start)
+            _checks.refuse_nonfinite("values", _checks.to_dtype(value_table[chunk], self.dtype), start)
+        return key_table, value_table
+
+    @property
+    def _chunk_rows(self) -> int:
+        return max(PENDING, CHUNK_BYTES // (self.rank * self.dtype.itemsize))
+
+    def _feature_chunks(
+        self, key_table: NDArray[Any], value_table: NDArray[Any]
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Folded features and values of checked pairs, chunk by chunk; a chunk is overwritten by the next."""
+        buffer = np.empty((min(self._chunk_rows, len(key_table)), self.rank), self.dtype)
+        for start in range(0, len(key_table), self._chunk_rows):
+            rows = _checks.to_dtype(key_table[start : start + self._chunk_rows], self.dtype)
+            targets = _checks.to_dtype(value_table[start : start + self._chunk_rows], self.dtype)
+            yield self.features.fold_rows(rows, buffer[: len(rows)]), targets
+
+    def _append(self, key_table: NDArray[Any], value_table: NDArray[Any]) -> None:
+        first, last = self._n_pending, self._n_pending + len(key_table)
+        self._pending_keys[first:last] = key_table
+        self._pending_values[first:last] = value_table
+        self._n_pending = last
+        self._solved = None
+
+    def _flush(self) -> None:
+        """Store what is pending."""
+        if self._n_pending:
+            features = self.features.fold_rows(self._pending_keys[: self._n_pending])
+            self.rule.store(self._state, features, self._pending_values[: self._n_pending])
+            self._n_pending = 0
+            self._solved = None
+
+    def _weights(self) -> NDArray[Any]:
+        """The folded weights, solved for if need be."""
+        self._flush()
+        if self._solved is None:
+            self._solved = self.rule.weights(self._state).astype(self.dtype, copy=False)
+        return self._solved
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "key_dim": self.key_dim,
+            "value_dim": self.value_dim,
+            "expansion": self.expansion,
+            "rule": self.rule.name,
+            "rule_parameters": self.rule.parameters(),
+            "whiten": self.features.whiten,
+            "bias": self.features.bias,
+            "seed": self.features.seed,
+            "dtype": self.dtype.name,
+        }
+
+    def _empty_copy(self) -> AssociativeMemory:
+        options = self._configuration()
+        del options["rule_parameters"]
+        return AssociativeMemory(**{**options, "rule": self.rule})
+
+    def _fingerprint(self) -> str:
+        """Digest of the projection's signs: a file must never be read with other signs than it was written with."""
+        return hashlib.sha256(self.features.projection.signs.tobytes()).hexdigest()
+
+
+def _refuse_header(path: str | os.PathLike[str], reason: str) -> NoReturn:
+    raise ValueError(
+        f"{os.fspath(path)} has a header that this version cannot use ({reason}); expected one that save() wrote; "
+        f"restore the file from a copy"
+    ) from None

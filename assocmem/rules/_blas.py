@@ -1,0 +1,64 @@
+"""Matrix products that add into an existing array, and symmetric matrices of which one triangle is kept.
+
+Arrays here are C-contiguous, BLAS counts in columns: every function hands over transposed views, and the lower
+triangle that this package keeps is the upper one in BLAS's eyes (``lower=0``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import blas, lapack
+
+Matrix = NDArray[Any]
+Matrix64 = NDArray[np.float64]
+
+
+def add_product(target: Matrix, features: Matrix, values: Matrix, factor: float = 1.0) -> None:
+    """Compute target (D, v) += factor * features (B, D)ᵀ @ values (B, v), in place, without a temporary of D rows."""
+    gemm = blas.sgemm if target.dtype == np.float32 else blas.dgemm
+    gemm(factor, values.T, features.T, beta=1.0, c=target.T, trans_b=1, overwrite_c=1)
+
+
+def add_gram(gram: Matrix64, features: Matrix64, factor: float = 1.0) -> None:
+    """Compute gram (D, D) += factor * featuresᵀ @ features on the lower triangle, in place."""
+    blas.dsyrk(factor, features.T, beta=1.0, c=gram.T, overwrite_c=1)
+
+
+def symmetric_product(matrix: Matrix64, columns: Matrix64) -> Matrix64:
+    """Product of a symmetric matrix (D, D), lower triangle given, with columns (D, n) -> (D, n), column-major."""
+    product: Matrix64 = blas.dsymm(1.0, matrix.T, np.asfortranarray(columns))
+    return product
+
+
+def cholesky(matrix: Matrix64) -> bool:
+    """Overwrite the lower triangle with the Cholesky factor; False if the matrix is not positive definite."""
+    _, info = lapack.dpotrf(matrix.T, overwrite_a=1, clean=0)
+    return bool(info == 0)
+
+
+def cholesky_solve(factor: Matrix64, columns: Matrix64) -> Matrix64:
+    """Solve with what `cholesky` left -> (D, n), column-major."""
+    solution, _ = lapack.dpotrs(factor.T, columns)
+    return np.asarray(solution)
+
+
+def invert_from_cholesky(factor: Matrix64) -> None:
+    """Overwrite a Cholesky factor with the lower triangle of the inverse matrix."""
+    lapack.dpotri(factor.T, overwrite_c=1)
+
+
+def solve_lower(factor: Matrix, rows: Matrix, *, unit_diagonal: bool = False) -> Matrix:
+    """Solve L y = rows (B, n) for the lower triangle L of factor (B, B) -> (B, n), row-major."""
+    trsm = blas.strsm if rows.dtype == np.float32 else blas.dtrsm
+    # yᵀ Lᵀ = rowsᵀ: a triangle from the right, upper in BLAS's eyes, so that nothing is copied.
+    solution = trsm(1.0, factor.T, np.ascontiguousarray(rows).T, side=1, diag=int(unit_diagonal))
+    return np.asarray(solution).T
+
+
+def row_squares(rows: Matrix) -> Matrix:
+    """Squared length of every row."""
+    squares: Matrix = np.einsum("ij,ij->i", rows, rows)
+    return squares

@@ -1,0 +1,176 @@
+"""Recursive least squares: the ridge solution, up to date after every write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assocmem import _checks
+from assocmem.rules._blas import (
+    Matrix64,
+    add_gram,
+    add_product,
+    cholesky,
+    invert_from_cholesky,
+    solve_lower,
+    symmetric_product,
+)
+from assocmem.rules.base import FLOAT64, Layout, Rule, State
+from assocmem.rules.ridge import add_to_sums, merge_sums, solve_ridge, sums_layout, verify_sums
+
+BLOCK = 256
+DEFAULT_ALPHA = 1e-6  # of the first pair's mean squared feature
+
+INDEFINITE = (
+    "the regularised Gram matrix is no longer positive definite to rounding; expected a penalty that rounding cannot "
+    "overcome; build the memory with a larger alpha, a forgetting factor nearer to 1, or rule='ridge'"
+)
+
+
+@dataclass(frozen=True)
+class RecursiveLeastSquares(Rule):
+    """Recursive least squares: keeps R = (G + αI)⁻¹ and U = R Q beside the sums G and Q, all updated with every write.
+
+    The same solution as `Ridge` with the same α, without a solve before a recall: O(D²) a pair. A block of B pairs
+    is one step through a B × B Cholesky factor. A forgetting factor weights a pair by forgetting^age.
+
+    Parameters
+    ----------
+    alpha : float above 0, or None
+        Penalty on the squared weights; None takes 1e-6 of the mean squared feature of the first pair stored, which
+        `AssociativeMemory.alpha` then shows.
+    forgetting : float in (0, 1]
+        Weight that the past keeps with each further pair.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not such a number.
+
+    References
+    ----------
+    Haykin (2002), "Adaptive Filter Theory", chapter 9; Woodbury (1950).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from assocmem import AssociativeMemory
+    >>> rng = np.random.default_rng(0)
+    >>> keys, values = rng.standard_normal((50, 16)), rng.standard_normal((50, 3))
+    >>> memory = AssociativeMemory(key_dim=16, value_dim=3, rule=RecursiveLeastSquares(alpha=0.1))
+    >>> memory.store(keys, values)
+    >>> from assocmem import Ridge
+    >>> batch = AssociativeMemory(key_dim=16, value_dim=3, rule=Ridge(alpha=0.1))
+    >>> batch.store(keys, values)
+    >>> bool(np.allclose(memory.weights, batch.weights))
+    True
+    """
+
+    name: ClassVar[str] = "rls"
+    alpha: float | None = None
+    forgetting: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None:
+            alpha = _checks.as_number("alpha", self.alpha, 0.0, np.finfo(float).max, open_low=True)
+            object.__setattr__(self, "alpha", alpha)
+        forgetting = _checks.as_number("forgetting", self.forgetting, 0.0, 1.0, open_low=True)
+        object.__setattr__(self, "forgetting", forgetting)
+
+    def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
+        """The sums of the ridge rule, the lower triangle of R, U, and the α in use (0 before the first pair).
+
+        R alone cannot forget: at low load a stored pair has leverage 1 − 1e-9, and R knows it to 1e-7. From the
+        sums, forgetting and merging are exact.
+        """
+        return {
+            **sums_layout(rank, value_dim),
+            "inverse": ((rank, rank), FLOAT64),
+            "solution": ((rank, value_dim), FLOAT64),
+            "alpha": ((), FLOAT64),
+        }
+
+    def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+        """Update R, U and the sums with a block of pairs."""
+        exact, exact_values = features.astype(np.float64, copy=False), values.astype(np.float64, copy=False)
+        if state["n_stored"] == 0:
+            self._begin(state, exact[0])
+        for start in range(0, len(exact), BLOCK):
+            self._step(state, exact[start : start + BLOCK], exact_values[start : start + BLOCK])
+
+    def _begin(self, state: State, first: NDArray[np.float64]) -> None:
+        alpha = DEFAULT_ALPHA * float(first @ first) / len(first) if self.alpha is None else self.alpha
+        state["alpha"][...] = alpha
+        state["inverse"].reshape(-1)[:: len(first) + 1] = 1.0 / alpha
+
+    def _step(self, state: State, features: Matrix64, values: Matrix64) -> None:
+        """Woodbury: with K = R Fᵀ and L Lᵀ = I + F K, R loses (L⁻¹Kᵀ)ᵀ(L⁻¹Kᵀ), and U gains (L⁻¹Kᵀ)ᵀ L⁻¹(V − F U)."""
+        past = self.forgetting ** len(features)
+        if self.forgetting != 1.0:
+            weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
+            features, values = features * weight, values * weight
+        gain = symmetric_product(state["inverse"], features.T) / past
+        inner = features @ gain
+        inner.reshape(-1)[:: len(inner) + 1] += 1.0
+        if not cholesky(inner):
+            raise ValueError(INDEFINITE)
+        reduced = solve_lower(inner, gain.T)
+        errors = solve_lower(inner, values - features @ state["solution"])
+        if past != 1.0:
+            state["inverse"] /= past
+            for name in ("gram", "cross", "squared_values", "alpha"):
+                state[name] *= past
+        add_gram(state["inverse"], reduced, -1.0)
+        add_product(state["solution"], reduced, errors)
+        add_to_sums(state, features, values)
+
+    def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+        """Subtract a block from the sums; `verify` renews R and U."""
+        add_to_sums(state, features, values, -1.0)
+
+    def verify(self, before: State, after: State) -> None:
+        """Refuse sums that no pairs can have; renew R and U from those that can be."""
+        verify_sums(before, after)
+        refresh(after)
+
+    def combine(self, state: State, other: State) -> State:
+        """Add the sums, and solve once. Where None let each memory choose its α, the first one's stays."""
+        merged = merge_sums(state, other)
+        merged["alpha"] = (state if state["n_stored"] else other)["alpha"].copy()
+        merged.update({name: np.zeros_like(state[name]) for name in ("inverse", "solution")})
+        if merged["alpha"]:
+            refresh(merged)
+        return merged
+
+    def weights(self, state: State) -> NDArray[Any]:
+        """Return U: it is up to date."""
+        return state["solution"]
+
+    def refuse_forget(self) -> None:
+        """Refuse with a forgetting factor: how much of a pair is left depends on when it was stored."""
+        self._refuse_forgetting("forget")
+
+    def refuse_merge(self) -> None:
+        """Refuse with a forgetting factor: the result would depend on which memory is the older."""
+        self._refuse_forgetting("merge")
+
+    def _refuse_forgetting(self, what: str) -> None:
+        if self.forgetting != 1.0:
+            raise ValueError(
+                f"RecursiveLeastSquares(forgetting={self.forgetting}) cannot {what}: what is left of a pair depends "
+                f"on when it was stored; expected forgetting=1.0; build the memory without forgetting"
+            )
+
+
+def refresh(state: State) -> None:
+    """Renew R and U from the sums, in place, which leaves behind what rounding has gathered in them."""
+    information = state["gram"].copy()
+    information.reshape(-1)[:: len(information) + 1] += state["alpha"]
+    if not cholesky(information):
+        raise ValueError(INDEFINITE)
+    invert_from_cholesky(information)
+    state["inverse"][...] = information
+    state["solution"][...] = solve_ridge(state["gram"], state["cross"], float(state["alpha"]))
