@@ -52,12 +52,12 @@ def as_number(name: str, value: Any, low: float, high: float, *, open_low: bool 
 def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Return the dtype float32 or float64, or refuse."""
     try:
-        known = np.dtype(dtype)
+        name = "none" if dtype is None else np.dtype(dtype).name  # NumPy reads None as float64
     except TypeError:
-        known = None
-    if known not in (np.dtype(np.float32), np.dtype(np.float64)) or dtype is None:
+        name = "unknown"
+    if name not in NORM_RANGE:
         raise ValueError(f"dtype is {dtype!r}; expected 'float32' or 'float64'; pass one of the two")
-    return known
+    return np.dtype(name)
 
 
 def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], bool]:

@@ -7,6 +7,7 @@ threading layers aborts the process when two Python threads enter it at once.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -32,6 +33,8 @@ def reduction(function: Function) -> Function:
     return compiled
 
 
+N_THREADS: int = int(vars(numba.config)["NUMBA_NUM_THREADS"])  # the cores of this process, unless the user says less
+
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
@@ -50,7 +53,7 @@ def _shared_pool() -> ThreadPoolExecutor:
     global _pool
     with _pool_lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, thread_name_prefix="assocmem")
+            _pool = ThreadPoolExecutor(N_THREADS, thread_name_prefix="assocmem")
         return _pool
 
 
@@ -60,14 +63,13 @@ def run_in_row_blocks(function: Callable[..., None], n_rows: int, min_rows: int,
     A block has at least `min_rows` rows: below that, waking a thread costs more than it saves. Which rows share a
     block never changes what is computed for a row.
     """
-    n_blocks = min(numba.config.NUMBA_NUM_THREADS, n_rows // max(min_rows, 1))
+    n_blocks = min(N_THREADS, n_rows // max(min_rows, 1))
     if n_blocks <= 1:
         function(0, n_rows, *arguments)
         return
     bounds = [n_rows * i // n_blocks for i in range(n_blocks + 1)]
     waiting = [
-        _shared_pool().submit(function, start, stop, *arguments)
-        for start, stop in zip(bounds[1:-1], bounds[2:], strict=True)
+        _shared_pool().submit(function, start, stop, *arguments) for start, stop in itertools.pairwise(bounds[1:])
     ]
     function(0, bounds[1], *arguments)
     for block in waiting:

@@ -106,7 +106,8 @@ def euclidean_norm(x: NDArray[Any]) -> float:
     squares = 0.0
     for i in range(x.shape[0]):
         squares += np.float64(x[i]) * np.float64(x[i])
-    return np.sqrt(squares)
+    norm: float = np.sqrt(squares)
+    return norm
 
 
 @kernel
@@ -258,6 +259,7 @@ class CReLUFeatures:
         Parameters
         ----------
         keys : (N, key_dim) or (key_dim,)
+            Real keys, converted to the dtype.
 
         Returns
         -------
@@ -317,6 +319,7 @@ class CReLUFeatures:
         Parameters
         ----------
         weights : (rank, value_dim)
+            What the rule's `weights` returned.
 
         Returns
         -------

@@ -152,6 +152,7 @@ class AssociativeMemory:
         keys : (N, key_dim) or (key_dim,)
             Arrays larger than memory (`numpy.memmap`) are worked through in chunks, after a first pass that checks.
         values : (N, value_dim) or (value_dim,)
+            One value for every key.
 
         Raises
         ------
@@ -184,6 +185,7 @@ class AssociativeMemory:
         Parameters
         ----------
         keys : (N, key_dim) or (key_dim,)
+            Real keys, converted to the memory's dtype.
         out : (N, value_dim) array, optional
             Where to write the values, for example a `numpy.memmap`.
 
@@ -235,6 +237,7 @@ class AssociativeMemory:
         Parameters
         ----------
         keys : (N, key_dim) or (key_dim,)
+            Exactly what was stored.
         values : (N, value_dim) or (value_dim,)
             Exactly what was stored.
 
@@ -331,6 +334,7 @@ class AssociativeMemory:
         Parameters
         ----------
         path : path of the file
+            What `save` was given.
 
         Raises
         ------
@@ -385,10 +389,8 @@ class AssociativeMemory:
 
     def _checked_pairs(self, keys: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return tables of pairs that can all be stored, or refuse; large arrays are read once for this."""
-        key_table, single_key = _checks.as_table("keys", keys, self.key_dim)
-        value_table, single_value = _checks.as_table("values", values, self.value_dim)
-        if single_key != single_value and len(key_table) == len(value_table) == 1:
-            pass  # one pair, one of the two written as a table of one row: meant the same
+        key_table, _ = _checks.as_table("keys", keys, self.key_dim)
+        value_table, _ = _checks.as_table("values", values, self.value_dim)
         _checks.refuse_unequal_lengths(len(key_table), len(value_table))
         for start in range(0, len(key_table), self._chunk_rows):
             chunk = slice(start, start + self._chunk_rows)

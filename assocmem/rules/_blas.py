@@ -55,7 +55,8 @@ def solve_lower(factor: Matrix, rows: Matrix, *, unit_diagonal: bool = False) ->
     trsm = blas.strsm if rows.dtype == np.float32 else blas.dtrsm
     # yᵀ Lᵀ = rowsᵀ: a triangle from the right, upper in BLAS's eyes, so that nothing is copied.
     solution = trsm(1.0, factor.T, np.ascontiguousarray(rows).T, side=1, diag=int(unit_diagonal))
-    return np.asarray(solution).T
+    transposed: Matrix = solution.T
+    return transposed
 
 
 def row_squares(rows: Matrix) -> Matrix:

@@ -98,8 +98,15 @@ class RecursiveLeastSquares(Rule):
         exact, exact_values = features.astype(np.float64, copy=False), values.astype(np.float64, copy=False)
         if state["n_stored"] == 0:
             self._begin(state, exact[0])
-        for start in range(0, len(exact), BLOCK):
-            self._step(state, exact[start : start + BLOCK], exact_values[start : start + BLOCK])
+        block = self._block()
+        for start in range(0, len(exact), block):
+            self._step(state, exact[start : start + block], exact_values[start : start + block])
+
+    def _block(self) -> int:
+        """Pairs in one step: within it the past must not fade by more than half, which would cost digits."""
+        if self.forgetting == 1.0:
+            return BLOCK
+        return int(min(max(np.log(0.5) / np.log(self.forgetting), 1), BLOCK))
 
     def _begin(self, state: State, first: NDArray[np.float64]) -> None:
         alpha = DEFAULT_ALPHA * float(first @ first) / len(first) if self.alpha is None else self.alpha
@@ -134,7 +141,8 @@ class RecursiveLeastSquares(Rule):
     def verify(self, before: State, after: State) -> None:
         """Refuse sums that no pairs can have; renew R and U from those that can be."""
         verify_sums(before, after)
-        refresh(after)
+        if after["n_stored"]:
+            refresh(after)
 
     def combine(self, state: State, other: State) -> State:
         """Add the sums, and solve once. Where None let each memory choose its α, the first one's stays."""

@@ -1,0 +1,33 @@
+"""What several test files need: data, and the one list of rules that every rule's tests run over."""
+
+import numpy as np
+
+from assocmem import DeltaRule, Hebbian, RecursiveLeastSquares, Ridge
+from tests import naive
+
+# name -> (rule, oracle of its folded or literal weights). A new rule joins here and inherits the suite.
+RULES = {
+    "hebbian": (Hebbian(), naive.hebbian),
+    "hebbian-decay": (Hebbian(decay=0.9), lambda f, v: naive.hebbian(f, v, 0.9)),
+    "delta": (DeltaRule(), naive.delta),
+    "delta-rate": (DeltaRule(rate=0.3), lambda f, v: naive.delta(f, v, 0.3)),
+    "ridge": (Ridge(), lambda f, v: naive.ridge(f, v, 0.0)),
+    "ridge-alpha": (Ridge(alpha=2.0), lambda f, v: naive.ridge(f, v, 2.0)),
+    "rls": (RecursiveLeastSquares(alpha=2.0), lambda f, v: naive.recursive_least_squares(f, v, 2.0)),
+    "rls-forgetting": (
+        RecursiveLeastSquares(alpha=2.0, forgetting=0.95),
+        lambda f, v: naive.recursive_least_squares(f, v, 2.0, 0.95),
+    ),
+}
+SUMS = ["hebbian", "ridge", "ridge-alpha", "rls"]  # the rules that forget and merge
+
+
+def pairs(n, key_dim, value_dim, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, key_dim)), rng.standard_normal((n, value_dim))
+
+
+def relative(got, expected):
+    """Largest difference, relative to the largest expected number."""
+    scale = np.abs(expected).max() if np.size(expected) else 1.0
+    return float(np.abs(got - expected).max(initial=0.0) / (scale or 1.0))

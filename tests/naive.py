@@ -1,0 +1,88 @@
+"""Slow, obvious oracles: literal features, plain loops, normal equations. Nothing here imports the package."""
+
+import numpy as np
+from scipy.linalg import hadamard
+from scipy.special import erfc
+
+
+def projection_matrix(signs, key_dim):
+    """Stack the explicit products (H S3)(H S2)(H S1), columns cut to the key."""
+    blocks = []
+    for block_signs in signs:
+        p = block_signs.shape[1]
+        h = hadamard(p) / np.sqrt(p)
+        block = np.eye(p)
+        for s in block_signs:
+            block = h @ np.diag(s.astype(float)) @ block
+        blocks.append(block[:, :key_dim])
+    return np.vstack(blocks)
+
+
+def relu(x):
+    return np.where(x > 0, x, 0.0)
+
+
+def literal_features(projection, keys):
+    """phi(x) = [relu(Px), relu(-Px)], one key after the other."""
+    return np.array([np.concatenate([relu(projection @ key), relu(-(projection @ key))]) for key in keys])
+
+
+def whitened_features(projection, keys, p):
+    """Psi(x) = [sqrt(d) x, (|Px| - sqrt(2/pi) |x| / sqrt(p)) sqrt(p / (1 - 2/pi))], one key after the other."""
+    rows = []
+    for key in keys:
+        mean = np.sqrt(2 / np.pi) * np.linalg.norm(key) / np.sqrt(p)
+        rows.append(
+            np.concatenate([np.sqrt(len(key)) * key, (abs(projection @ key) - mean) * np.sqrt(p / (1 - 2 / np.pi))])
+        )
+    return np.array(rows)
+
+
+def hebbian(features, values, decay=1.0):
+    weights = np.zeros((features.shape[1], values.shape[1]))
+    for f, v in zip(features, values, strict=True):
+        weights = decay * weights + np.outer(f, v) / (f @ f)
+    return weights
+
+
+def delta(features, values, rate=1.0):
+    weights = np.zeros((features.shape[1], values.shape[1]))
+    for f, v in zip(features, values, strict=True):
+        weights = weights + rate * np.outer(f, v - weights.T @ f) / (f @ f)
+    return weights
+
+
+def ridge(features, values, alpha):
+    """Normal equations of the rows, or for alpha = 0 the minimum-norm least-squares solution."""
+    if alpha == 0:
+        return np.linalg.pinv(features, rcond=1e-12) @ values
+    n = features.shape[0]
+    return features.T @ np.linalg.solve(features @ features.T + alpha * np.eye(n), values)
+
+
+def recursive_least_squares(features, values, alpha, forgetting=1.0):
+    """Weighted normal equations: pair i of N weighs forgetting^(N-1-i), the penalty forgetting^N."""
+    n = len(features)
+    weight = forgetting ** np.arange(n - 1, -1, -1.0)
+    gram = features.T @ (weight[:, None] * features) + alpha * forgetting**n * np.eye(features.shape[1])
+    return np.linalg.solve(gram, features.T @ (weight[:, None] * values))
+
+
+def tail(x):
+    """P(standard normal > x)."""
+    return 0.5 * erfc(x / np.sqrt(2))
+
+
+def hebbian_sign_error(load):
+    """At query cosine 1."""
+    return tail(1 / np.sqrt(load))
+
+
+def ridge_sign_error(load, penalty):
+    """At query cosine 1; penalty = alpha / D for unit-norm keys (Marchenko-Pastur)."""
+    a, b = load * penalty, penalty + 1 - load
+    mu = (-b + np.sqrt(b * b + 4 * a)) / (2 * a)
+    slope = (load * mu**2 + mu) / (2 * a * mu + b)
+    h = 1 - penalty * mu
+    s = 1 - 2 * penalty * mu + penalty**2 * slope
+    return tail(h / np.sqrt(s - h * h))

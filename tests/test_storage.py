@@ -1,0 +1,169 @@
+"""Files: what is loaded is what was saved, what is damaged is refused, what fails leaves the old file."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assocmem import AssociativeMemory, storage
+from tests.helpers import RULES, SUMS, pairs
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(
+    dtype=st.sampled_from(["float32", "float64"]),
+    bias=st.sampled_from([0.0, 0.7]),
+    whiten=st.booleans(),
+    n=st.sampled_from([0, 1, 20, 300]),
+)
+def test_loaded_is_saved_bit_for_bit_and_can_be_written_on(tmp_path_factory, name, dtype, bias, whiten, n):
+    path = tmp_path_factory.mktemp("memory") / "memory.safetensors"
+    memory = AssociativeMemory(6, 2, rule=RULES[name][0], dtype=dtype, bias=bias, whiten=whiten, seed=4)
+    memory.store(*pairs(n, 6, 2))
+    memory.save(path)
+    loaded = AssociativeMemory.load(path)
+    queries = pairs(9, 6, 2, seed=1)[0]
+    assert repr(loaded) == repr(memory)
+    assert np.array_equal(loaded.recall(queries), memory.recall(queries))
+    assert np.array_equal(loaded.recall(queries[0]), memory.recall(queries[0]))
+    for each in (memory, loaded):
+        each.store(*pairs(5, 6, 2, seed=2))
+        if name in SUMS:
+            each.forget(*pairs(5, 6, 2, seed=2))
+    assert np.array_equal(loaded.recall(queries), memory.recall(queries))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    memory = AssociativeMemory(6, 2, rule="ridge")
+    memory.store(*pairs(20, 6, 2))
+    memory.save(tmp_path / "memory.safetensors")
+    return tmp_path / "memory.safetensors"
+
+
+def rewrite(path, change_header=lambda header: None, change_arrays=lambda arrays: None):
+    with safetensors.safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["assocmem"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change_header(header)
+    change_arrays(arrays)
+    safetensors.numpy.save_file(arrays, path, {"assocmem": json.dumps(header)})
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"version": 99}, "format version 99; expected 1; open it with the version"),
+    ({"kind": "frozen"}, "holds a frozen; expected a memory"),
+    ({"rule": "magic"}, "header that this version cannot use"),
+    ({"key_dim": 7}, "do not match the header|signs"),
+    ({"value_dim": 3}, r"array\(s\) cross, weights do not match the header"),
+    ({"seed": 1}, "signs that the memory was written with"),
+    ({"dtype": "float32"}, "weights do not match the header"),
+    ({"rule_parameters": {"beta": 1}}, "header that this version cannot use"),
+])  # fmt: skip
+def test_headers_that_do_not_fit_are_refused(saved, change, message):
+    rewrite(saved, change_header=lambda header: header.update(change))
+    with pytest.raises(ValueError, match=message):
+        AssociativeMemory.load(saved)
+
+
+def test_missing_surplus_and_broken_arrays_are_refused(saved):
+    original = saved.read_bytes()
+    for change, message in (
+        (lambda arrays: arrays.pop("gram"), "gram do not match"),
+        (lambda arrays: arrays.update(extra=np.ones(3)), "expected no extra"),
+        (lambda arrays: arrays["cross"].__setitem__((0, 0), np.nan), "array cross holds NaN"),
+    ):
+        saved.write_bytes(original)
+        rewrite(saved, change_arrays=change)
+        with pytest.raises(ValueError, match=message):
+            AssociativeMemory.load(saved)
+
+
+@given(share=st.floats(0, 0.999))
+def test_truncated_files_are_refused(tmp_path_factory, share):
+    path = tmp_path_factory.mktemp("memory") / "memory.safetensors"
+    AssociativeMemory(3, 1).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match="not a memory, or it is truncated"):
+        AssociativeMemory.load(path)
+
+
+def test_other_files_are_refused(tmp_path):
+    other = tmp_path / "other.safetensors"
+    safetensors.numpy.save_file({"a": np.ones(2)}, other)
+    with pytest.raises(ValueError, match="without a readable assocmem header"):
+        AssociativeMemory.load(other)
+    text = tmp_path / "notes.txt"
+    text.write_text("keys and values " * 100)
+    with pytest.raises(ValueError, match="not a memory"):
+        AssociativeMemory.load(text)
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*absent; expected one that save"):
+        AssociativeMemory.load(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"there is no file"):
+        AssociativeMemory.load(tmp_path)
+
+
+def test_saving_where_one_cannot_is_refused(tmp_path):
+    memory = AssociativeMemory(3, 1)
+    with pytest.raises(FileNotFoundError, match=r"there is no directory .*create it"):
+        memory.save(tmp_path / "absent" / "memory")
+    with pytest.raises(IsADirectoryError, match="is a directory; expected the name of a file"):
+        memory.save(tmp_path)
+
+
+def test_a_failing_save_leaves_the_old_file_and_no_rubbish(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def fail(arrays, path, metadata):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(storage.safetensors.numpy, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        AssociativeMemory(3, 1).save(saved)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+CRASHING_SAVE = """
+import os, sys
+from assocmem import AssociativeMemory, storage
+real = storage.safetensors.numpy.save_file
+def half(arrays, path, metadata):
+    real(arrays, path, metadata)
+    os.truncate(path, 100)
+    os._exit(7)
+storage.safetensors.numpy.save_file = half
+AssociativeMemory(3, 1).save(sys.argv[1])
+"""
+
+
+def test_a_crash_while_saving_leaves_the_old_file(saved):
+    before = saved.read_bytes()
+    crashed = subprocess.run([sys.executable, "-c", CRASHING_SAVE, str(saved)], check=False)
+    assert crashed.returncode == 7
+    assert saved.read_bytes() == before
+    assert AssociativeMemory.load(saved).n_stored == 20
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_permissions_are_kept(saved):
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o666 & ~current_umask()
+    saved.chmod(0o640)
+    AssociativeMemory(3, 1).save(saved)
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o640
+
+
+def current_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
