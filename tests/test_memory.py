@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import sklearn.linear_model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -297,3 +298,13 @@ def test_recalls_from_many_threads_agree():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("alpha", [0.01, 3.0])
+def test_alpha_is_that_of_scikit_learn(alpha):
+    keys, values = pairs(50, 10, 3)
+    memory = AssociativeMemory(10, 3, rule=Ridge(alpha=alpha), whiten=False)
+    memory.store(keys, values)
+    peer = sklearn.linear_model.Ridge(alpha, fit_intercept=False).fit(memory.features.expand(keys), values)
+    others = pairs(20, 10, 1, seed=1)[0]
+    assert relative(memory.recall(others), peer.predict(memory.features.expand(others))) < 1e-9

@@ -24,11 +24,16 @@ def add_product(target: Matrix, features: Matrix, values: Matrix, factor: float 
 
 def add_gram(gram: Matrix64, features: Matrix64, factor: float = 1.0) -> None:
     """Compute gram (D, D) += factor * featuresᵀ @ features on the lower triangle, in place."""
-    blas.dsyrk(factor, features.T, beta=1.0, c=gram.T, overwrite_c=1)
+    if len(features) == 1:  # a rank-one update is several times faster by its own name
+        blas.dsyr(factor, features[0], a=gram.T, overwrite_a=1)
+    else:
+        blas.dsyrk(factor, features.T, beta=1.0, c=gram.T, overwrite_c=1)
 
 
 def symmetric_product(matrix: Matrix64, columns: Matrix64) -> Matrix64:
     """Product of a symmetric matrix (D, D), lower triangle given, with columns (D, n) -> (D, n), column-major."""
+    if columns.shape[1] == 1:
+        return np.asarray(blas.dsymv(1.0, matrix.T, columns[:, 0]))[:, None]
     product: Matrix64 = blas.dsymm(1.0, matrix.T, np.asfortranarray(columns))
     return product
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -101,6 +102,11 @@ class RecursiveLeastSquares(Rule):
         block = self._block()
         for start in range(0, len(exact), block):
             self._step(state, exact[start : start + block], exact_values[start : start + block])
+        n_before, n_after = int(state["n_stored"]), int(state["n_stored"]) + len(exact)
+        if _doublings(n_after, exact.shape[1]) > _doublings(n_before, exact.shape[1]):
+            # What the first pairs cost in digits, while R spans 1/α to 1/λ, is gained back once there are enough.
+            with contextlib.suppress(ValueError):
+                refresh(state)
 
     def _block(self) -> int:
         """Pairs in one step: within it the past must not fade by more than half, which would cost digits."""
@@ -171,6 +177,11 @@ class RecursiveLeastSquares(Rule):
                 f"RecursiveLeastSquares(forgetting={self.forgetting}) cannot {what}: what is left of a pair depends "
                 f"on when it was stored; expected forgetting=1.0; build the memory without forgetting"
             )
+
+
+def _doublings(n_stored: int, rank: int) -> int:
+    """How often the number of pairs has doubled since there was one for every dimension."""
+    return (n_stored // rank).bit_length()
 
 
 def refresh(state: State) -> None:

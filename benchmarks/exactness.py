@@ -1,0 +1,64 @@
+"""How exact the rules are: stored pairs, other keys, many single writes; with the time of a write and a recall."""
+
+import time
+
+import numpy as np
+
+from assocmem import AssociativeMemory, RecursiveLeastSquares
+from benchmarks.timing import machine, seconds, table
+
+
+def error(got: np.ndarray, expected: np.ndarray) -> float:
+    """Relative error in the Frobenius norm."""
+    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+def ridge_row(load: float, scale: float) -> list[str]:
+    """Errors of the default rule at a load: of stored pairs, and of other keys against the minimum-norm answer."""
+    rng = np.random.default_rng(0)
+    memory = AssociativeMemory(256, 8)
+    n = round(load * memory.rank)
+    keys, values, others = rng.standard_normal((n, 256)), rng.standard_normal((n, 8)), rng.standard_normal((500, 256))
+    memory.store(scale * keys, values)
+    minimum_norm = np.linalg.pinv(memory.features.fold(keys)) @ values
+    stored = error(memory.recall(scale * keys), values)
+    other = error(memory.recall(scale * others), memory.features.fold(others) @ minimum_norm)
+    return [f"{load}", f"{scale:g}", f"{stored:.1e}", f"{other:.1e}"]
+
+
+def recursive_line() -> str:
+    """20 000 single writes at D = 512 against the batch solution with the same penalty."""
+    rng = np.random.default_rng(0)
+    features, values = rng.standard_normal((20_000, 512)), rng.standard_normal((20_000, 8))
+    rule = RecursiveLeastSquares()
+    state = rule.start(512, 8, np.dtype(np.float64))
+    start = time.perf_counter()
+    for i in range(len(features)):
+        rule.store(state, features[i : i + 1], values[i : i + 1])
+    each = (time.perf_counter() - start) / len(features)
+    gram = features.T @ features + float(state["alpha"]) * np.eye(512)
+    away = error(rule.weights(state), np.linalg.solve(gram, features.T @ values))
+    return f"rls, 20000 single writes at D = 512: {away:.1e} from the batch solution, {each * 1e6:.0f} µs a write"
+
+
+def speed_line() -> str:
+    """Single writes and recalls through the public methods at D = 1024."""
+    rng = np.random.default_rng(0)
+    memory = AssociativeMemory(128, 10, expansion=7)
+    keys, values = rng.standard_normal((2000, 128)), rng.standard_normal((2000, 10))
+    memory.store(keys, values)
+    memory.recall(keys[0])
+    pairs = iter(list(zip(keys, values, strict=True)) * 10)
+    write = seconds(lambda: memory.store(*next(pairs)), 10_000)
+    memory.recall(keys[0])
+    recall = seconds(lambda: memory.recall(keys[0]), 10_000)
+    times = f"{write * 1e6:.1f} µs a single store, {recall * 1e6:.1f} µs a single recall"
+    return f"ridge at D = {memory.rank}, v = 10: {times}"
+
+
+def main() -> None:
+    print(machine())
+    rows = [ridge_row(*case) for case in ((0.2, 1), (0.95, 1), (0.95, 1e-100), (0.95, 1e100), (0.99, 1), (1.0, 1))]
+    print(table(["load", "scale of keys", "error of stored pairs", "error of other keys"], rows))
+    print(recursive_line())
+    print(speed_line())

@@ -1,0 +1,47 @@
+"""Fair timing: alternatives in turn in one process, medians of pairwise ratios, the machine beside them."""
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+import numpy as np
+import scipy
+
+
+def machine() -> str:
+    """One line: processor, threads, versions."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    return (
+        f"{processor}, {numba.config.NUMBA_NUM_THREADS} threads, Python {platform.python_version()}, "
+        f"numpy {np.__version__}, scipy {scipy.__version__}, numba {numba.__version__}"
+    )
+
+
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    """Mean seconds of one of `repeats` consecutive calls."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def paired(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 15, repeats: int = 1
+) -> tuple[float, float, float]:
+    """Median seconds of both, measured in turn after a warm-up, and the median of the ratios theirs / ours."""
+    for call in (ours, theirs):
+        seconds(call, max(1, repeats // 10))
+    times = np.array([(seconds(ours, repeats), seconds(theirs, repeats)) for _ in range(rounds)])
+    return (*np.median(times, axis=0).tolist(), float(np.median(times[:, 1] / times[:, 0])))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

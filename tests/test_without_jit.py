@@ -1,0 +1,28 @@
+"""The kernels as plain Python: what the compiler accepts and Python would not (or the other way) shows here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "tests/test_crelu.py::test_features_are_the_literal_ones",
+    "tests/test_crelu.py::test_unfolded_weights_recall_the_same",
+    "tests/test_hadamard.py::test_projection_is_the_explicit_hadamard_product",
+    "tests/test_hadamard.py::test_nonfinite_keys_are_refused",
+    "tests/test_memory.py::test_literal_memory_is_the_oracle_on_literal_features",
+    "tests/test_memory.py::test_one_key_is_recalled_like_many",
+    "tests/test_errors.py::test_bad_keys_are_refused_by_recall",
+    "tests/test_errors.py::test_float32_range",
+]
+
+
+def test_kernels_with_the_jit_off():
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    # Compiled arithmetic overflows in silence; NumPy's scalars, which stand in for it here, warn.
+    silence = ["-W", "ignore:overflow:RuntimeWarning", "-W", "ignore:invalid value:RuntimeWarning"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *silence, *SMALL]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
+    assert " passed" in run.stdout
