@@ -57,7 +57,8 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         name = "unknown"
     if name not in NORM_RANGE:
         raise ValueError(f"dtype is {dtype!r}; expected 'float32' or 'float64'; pass one of the two")
-    return np.dtype(name)
+    known: np.dtype[Any] = np.dtype(name)
+    return known
 
 
 def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], bool]:

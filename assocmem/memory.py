@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -23,6 +23,8 @@ CHUNK_BYTES = 32 * 2**20
 PENDING = 256
 
 KIND = "memory"
+
+Progress: TypeAlias = Callable[[int], object]
 
 
 class AssociativeMemory:
@@ -144,7 +146,7 @@ class AssociativeMemory:
 
     # ------------------------------------------------------------------------------------------- store, recall
 
-    def store(self, keys: ArrayLike, values: ArrayLike) -> None:
+    def store(self, keys: ArrayLike, values: ArrayLike, *, progress: Progress | None = None) -> None:
         """Store pairs.
 
         Parameters
@@ -153,6 +155,8 @@ class AssociativeMemory:
             Arrays larger than memory (`numpy.memmap`) are worked through in chunks, after a first pass that checks.
         values : (N, value_dim) or (value_dim,)
             One value for every key.
+        progress : callable, optional
+            Called with the number of further pairs that are done, after every chunk; for example a bar's `update`.
 
         Raises
         ------
@@ -170,13 +174,17 @@ class AssociativeMemory:
         key_table, value_table = self._checked_pairs(keys, values)
         if self._n_pending + len(key_table) <= PENDING:
             self._append(key_table, value_table)
+            report(progress, len(key_table))
             return
         self._flush()
         for features, targets in self._feature_chunks(key_table, value_table):
             self.rule.store(self._state, features, targets)
             self._solved = None
+            report(progress, len(features))
 
-    def recall(self, keys: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def recall(
+        self, keys: ArrayLike, out: NDArray[Any] | None = None, *, progress: Progress | None = None
+    ) -> NDArray[Any]:
         """Recall the values of keys, stored or not.
 
         One key runs in a compiled loop, many as matrix products over chunks, so that no array of N × rank numbers
@@ -188,6 +196,8 @@ class AssociativeMemory:
             Real keys, converted to the memory's dtype.
         out : (N, value_dim) array, optional
             Where to write the values, for example a `numpy.memmap`.
+        progress : callable, optional
+            Called with the number of further keys that are done, after every chunk.
 
         Returns
         -------
@@ -220,6 +230,7 @@ class AssociativeMemory:
             rows = _checks.to_dtype(table[start : start + self._chunk_rows], self.dtype)
             _checks.refuse_bad_keys(rows, self.features.bias, start)
             values[start : start + len(rows)] = self.features.fold_rows(rows, buffer[: len(rows)]) @ weights
+            report(progress, len(rows))
         return values
 
     def _recall_one(self, table: NDArray[Any]) -> NDArray[Any]:
@@ -455,6 +466,12 @@ class AssociativeMemory:
     def _fingerprint(self) -> str:
         """Digest of the projection's signs: a file must never be read with other signs than it was written with."""
         return hashlib.sha256(self.features.projection.signs.tobytes()).hexdigest()
+
+
+def report(progress: Progress | None, n_done: int) -> None:
+    """Tell whoever watches."""
+    if progress is not None:
+        progress(n_done)
 
 
 def _refuse_header(path: str | os.PathLike[str], reason: str) -> NoReturn:

@@ -29,13 +29,13 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
     """
     metadata = {_ENTRY: json.dumps({"version": VERSION, "kind": kind, **header})}
     contiguous = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
-    with _replacing(Path(path)) as temporary:
+    with replacing(Path(path)) as temporary:
         safetensors.numpy.save_file(contiguous, temporary, metadata)
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[str]:
-    """Name a temporary file beside `path` that takes its place once the block has succeeded."""
+def replacing(path: Path) -> Iterator[str]:
+    """Name a temporary file beside `path` that takes its place once the block has succeeded; else it is removed."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; expected the name of a file; add one")
     try:

@@ -1,0 +1,355 @@
+"""The command line: ``assocmem demo``, ``store``, ``recall`` and ``info``.
+
+A command is a function, whose signature typer turns into options, and an entry in `COMMANDS`. Commands raise what the
+package raises; `reporting` turns every error that a user can cause into one line and exit status 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+import assocmem
+from assocmem import AssociativeMemory, _checks, storage
+from assocmem.rules import RULES, Rule, as_rule
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+
+    HAS_EXTRA = True
+except ImportError:
+    HAS_EXTRA = False
+
+if TYPE_CHECKING:
+    from assocmem.demo import Restoration, Result
+
+FAILURE: Final = 2
+EXTRA: Final = ("matplotlib", "rich", "sklearn", "typer")
+NEEDS: Final = "the command line needs: python -m pip install 'assocmem[demo]'"
+
+
+# ------------------------------------------------------------------------------------------------ commands
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("assocmem-demo.png"),
+    seed: Annotated[int, typer.Option(help="Seed of the split, the damage and the projection.", min=0)] = 0,
+) -> None:
+    """Classify and restore real handwritten digits, and draw a picture."""
+    from assocmem import demo as digits
+    from assocmem import plots
+
+    refuse_unwritable(out)
+    picture_format = plots.picture_format(out)
+    results: list[Result] = []
+    with progress_bar() as progress:
+        task = progress.add_task("restoring digits", total=digits.N_METHODS + 2)
+        restoration = digits.restore(seed)
+        with storage.replacing(out) as temporary:
+            plots.draw_image_rows(temporary, picture_format, *restoration_rows(restoration), side=digits.SIDE)
+        progress.update(task, advance=1, description="comparing methods")
+        for result in digits.compare(seed):
+            results.append(result)
+            progress.advance(task)
+        progress.update(task, description="cross-validating")
+        accuracies = digits.cross_validate(seed=seed)
+        progress.advance(task)
+    print_comparison(results, accuracies)
+    print_restoration(restoration, out)
+
+
+def store(
+    keys: Annotated[Path, typer.Option(help="A .npy file of keys, (N, key_dim).")],
+    values: Annotated[Path, typer.Option(help="A .npy file of values, (N, value_dim).")],
+    out: Annotated[Path, typer.Option(help="The memory to write.")],
+    rule: Annotated[str | None, typer.Option(help="hebbian, delta, ridge or rls; default ridge.")] = None,
+    expansion: Annotated[int | None, typer.Option(help="Random orthogonal blocks; default 4.")] = None,
+    bias: Annotated[float | None, typer.Option(help="Constant that extends every key; default none.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Penalty of ridge and rls; default the rule's.")] = None,
+    no_whiten: Annotated[bool, typer.Option("--no-whiten", help="Literal CReLU features.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of the projection; default 0.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float64 or float32; default float64.")] = None,
+    into: Annotated[Path | None, typer.Option(help="A memory to go on from, instead of a new one.")] = None,
+) -> None:
+    """Store pairs from .npy files in a memory, a new one or one that is there."""
+    refuse_unwritable(out, keys, values)
+    key_table, value_table = open_array(keys), open_array(values)
+    options: dict[str, Any] = {
+        "rule": chosen_rule(rule, alpha),
+        "expansion": expansion,
+        "bias": bias,
+        "seed": seed,
+        "dtype": dtype,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if no_whiten:
+        given["whiten"] = False
+    if into is None:
+        refuse_unlike(key_table, value_table)
+        memory = AssociativeMemory(key_table.shape[-1], value_table.shape[-1], **given)
+    elif given:
+        raise ValueError(
+            f"--into came with a choice of {', '.join(sorted(given))}; expected none, since the memory in {into} has "
+            f"its own; leave it out, or store in a new memory"
+        )
+    else:
+        memory = AssociativeMemory.load(into)
+    with watched("storing", len(key_table)) as advance:
+        memory.store(key_table, value_table, progress=advance)
+    memory.save(out)
+    load = memory.n_stored / memory.rank
+    typer.echo(f"{memory.n_stored} pairs stored, load {load:.3g}, {readable_bytes(out.stat().st_size)} in {out}")
+
+
+def recall(
+    file: Annotated[Path, typer.Argument(help="A memory that was saved.", show_default=False)],
+    keys: Annotated[Path, typer.Option(help="A .npy file of keys, (N, key_dim).")],
+    out: Annotated[Path, typer.Option(help="The .npy file of values to write, (N, value_dim).")],
+) -> None:
+    """Recall the values of keys, from .npy file to .npy file."""
+    refuse_unwritable(out, keys, file)
+    memory = AssociativeMemory.load(file)
+    key_table, single = _checks.as_table("keys", open_array(keys), memory.key_dim)
+    shape = (len(key_table), memory.value_dim)
+    with storage.replacing(out) as temporary:
+        values = np.lib.format.open_memmap(
+            temporary, mode="w+", dtype=memory.dtype, shape=shape[1:] if single else shape
+        )
+        with watched("recalling", len(key_table)) as advance:
+            memory.recall(key_table, out=values.reshape(shape), progress=advance)
+        values.flush()
+    typer.echo(f"values of {len(key_table)} key(s) in {out}")
+
+
+def info(file: Annotated[Path, typer.Argument(help="A memory that was saved.", show_default=False)]) -> None:
+    """Show the configuration, the load and the size of a memory."""
+    memory = AssociativeMemory.load(file)
+    table = Table("", "", show_header=False)
+    rows: dict[str, object] = {
+        "key_dim": memory.key_dim,
+        "value_dim": memory.value_dim,
+        "expansion": memory.expansion,
+        "rule": memory.rule,
+        "whiten": memory.features.whiten,
+        "bias": memory.features.bias,
+        "seed": memory.features.seed,
+        "dtype": memory.dtype.name,
+        "n_units": memory.n_units,
+        "rank": memory.rank,
+        "n_stored": memory.n_stored,
+        "load": f"{memory.n_stored / memory.rank:.3g}",
+        "in memory": readable_bytes(memory.nbytes),
+        "on disk": readable_bytes(file.stat().st_size),
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    typer.echo(f"{file}:")
+    Console().print(table)
+
+
+COMMANDS: Final[tuple[Callable[..., None], ...]] = (demo, store, recall, info)
+
+
+# --------------------------------------------------------------------------------------------- the program
+
+
+def main() -> None:
+    """Run the command line; what the console script `assocmem` calls."""
+    if not HAS_EXTRA:
+        refuse_missing_extra()
+    build()()
+
+
+def build() -> typer.Typer:
+    """Return the program: one subcommand for every function in `COMMANDS`."""
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
+    app.callback()(program)
+    for command in COMMANDS:
+        app.command()(reporting(command))
+    return app
+
+
+def show_version(wanted: bool) -> None:
+    """Show the version and exit, if wanted."""
+    if wanted:
+        typer.echo(f"assocmem {assocmem.__version__}")
+        raise typer.Exit
+
+
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A fixed-size associative memory: store, recall and forget vectors."""
+
+
+def reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with the errors that a user can cause turned into one line and exit status 2."""
+
+    @functools.wraps(command)
+    def reported(**arguments: Any) -> None:
+        try:
+            command(**arguments)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in EXTRA:
+                raise
+            refuse_missing_extra()
+        except (ValueError, TypeError, OSError, MemoryError) as error:
+            typer.echo("assocmem: " + " ".join(str(error).split()), err=True)
+            raise typer.Exit(FAILURE) from None
+
+    return reported
+
+
+def refuse_missing_extra() -> NoReturn:
+    """Say which installation the command line needs, and exit."""
+    print(NEEDS, file=sys.stderr)
+    raise SystemExit(FAILURE)
+
+
+# ------------------------------------------------------------------------------------- arguments and files
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """Return the array in a .npy file, mapped and not read, or refuse; nothing in the file is ever executed."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; expected a .npy file; check the path")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path} is not a .npy file of numbers ({error}); expected one; write it with numpy.save"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} is an archive; expected a .npy file; write one array with numpy.save")
+    if array.ndim == 0:
+        raise ValueError(f"{path} holds a single number; expected rows, shape (N, width); reshape it")
+    return array
+
+
+def refuse_unlike(keys: NDArray[Any], values: NDArray[Any]) -> None:
+    """Refuse a table of keys with values that are not a table: a new memory takes its sizes from the last axes."""
+    if keys.ndim != values.ndim or keys.ndim > 2:
+        raise ValueError(
+            f"keys have shape {keys.shape} and values {values.shape}; expected (N, key_dim) and (N, value_dim), or one "
+            f"pair (key_dim,) and (value_dim,); reshape them, for example values to (N, 1)"
+        )
+
+
+def chosen_rule(name: str | None, alpha: float | None) -> Rule | None:
+    """Return the rule that the options ask for, None if they do not, or refuse."""
+    if name is None and alpha is None:
+        return None
+    rule = as_rule("ridge" if name is None else name)
+    if alpha is None:
+        return rule
+    if "alpha" not in rule.parameters():
+        raise ValueError(
+            f"--alpha is {alpha} with the rule {rule.name!r}, which has no penalty; expected ridge or rls; leave it out"
+        )
+    return RULES[rule.name](**{**rule.parameters(), "alpha": alpha})
+
+
+def refuse_unwritable(out: Path, *inputs: Path) -> None:
+    """Refuse, before any work, an output that could not be written or would replace one of the inputs."""
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a directory; expected the name of a file; add one")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no directory {out.parent}; expected an existing one; create it")
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(f"{out} is both read and written; expected two files; choose another --out")
+
+
+# ----------------------------------------------------------------------------------------- what users see
+
+
+@contextlib.contextmanager
+def watched(label: str, n_rows: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar over `n_rows` rows, and give what is called when some are done."""
+    with progress_bar() as progress:
+        task = progress.add_task(label, total=n_rows)
+        yield lambda n_done: progress.advance(task, n_done)
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar on stderr that leaves nothing behind, and stays silent where nobody watches."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def readable_bytes(count: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"
+
+
+def print_comparison(results: list[Result], accuracies: NDArray[np.float64]) -> None:
+    """Print how the methods did, one row each, and the five-fold accuracy."""
+    from assocmem import demo as digits
+
+    table = Table(title=f"{digits.N_STORED:,} handwritten digits stored with their labels, the others unseen")
+    table.add_column("method")
+    for heading in ("accuracy\nunseen", "error\nstored", "size", "store\ns", "recall\nµs"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        table.add_row(
+            result.name,
+            f"{result.accuracy:.1%}",
+            f"{result.recall_error:.3g}",
+            readable_bytes(result.nbytes),
+            f"{result.store_seconds:.3f}",
+            f"{result.recall_seconds * 1e6:.0f}",
+        )
+    Console().print(table)
+    typer.echo(
+        "error: |recalled - stored| / |stored| over the stored pairs, one-hot labels. store: until the first recall.\n"
+        "recall: median of single keys. No time includes compilation: every rule stored a few pairs beforehand.\n"
+        "size: all that is kept. ridge and rls keep sums of products, which let them go on and forget; recall alone\n"
+        "needs weights as large as hebbian's."
+    )
+    typer.echo(
+        f"{len(accuracies)}-fold cross-validation of ridge on all digits: "
+        f"{accuracies.mean():.1%} (folds {accuracies.min():.1%} to {accuracies.max():.1%})"
+    )
+
+
+def restoration_rows(restoration: Restoration) -> tuple[str, list[tuple[str, NDArray[np.float64]]]]:
+    """Return the title and the labelled rows of the picture: ten damaged images and their recalls, twice."""
+    rows = [
+        ("half erased", restoration.half_erased),
+        ("recalled", restoration.from_half_erased),
+        ("noisy", restoration.noisy),
+        ("recalled", restoration.from_noisy),
+    ]
+    title = (
+        f"Damaged keys, and what a memory of {len(restoration.images)} digits recalls (relative error over all of them)"
+    )
+    return title, [(f"{label}\nerror {restoration.error(images):.2f}", images[:10]) for label, images in rows]
+
+
+def print_restoration(restoration: Restoration, out: Path) -> None:
+    """Print the errors before and after recall, and where the picture is."""
+    pairs = (
+        ("half erased", restoration.half_erased, restoration.from_half_erased),
+        ("noisy", restoration.noisy, restoration.from_noisy),
+    )
+    typer.echo(f"restoring {len(restoration.images)} digits, |image - stored| / |stored|:")
+    for label, damaged, recalled in pairs:
+        typer.echo(f"  {label}: {restoration.error(damaged):.2f}, recalled: {restoration.error(recalled):.2f}")
+    typer.echo(f"picture: {out}")
