@@ -63,7 +63,7 @@ def run_in_row_blocks(function: Callable[..., None], n_rows: int, min_rows: int,
     A block has at least `min_rows` rows: below that, waking a thread costs more than it saves. Which rows share a
     block never changes what is computed for a row.
     """
-    n_blocks = min(N_THREADS, n_rows // max(min_rows, 1))
+    n_blocks = 1 if n_rows < 2 * min_rows else min(N_THREADS, n_rows // max(min_rows, 1))
     if n_blocks <= 1:
         function(0, n_rows, *arguments)
         return

@@ -23,8 +23,13 @@ def machine() -> str:
     )
 
 
+# Threads of OpenBLAS spin for tens of milliseconds after a product before they sleep: whoever is timed next would pay.
+PAUSE = 0.1
+
+
 def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Mean seconds of one of `repeats` consecutive calls."""
+    """Mean seconds of one of `repeats` consecutive calls, after a pause."""
+    time.sleep(PAUSE)
     start = time.perf_counter()
     for _ in range(repeats):
         call()
