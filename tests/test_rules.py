@@ -106,6 +106,7 @@ def test_forgetting_what_was_never_stored_is_refused(rule):
     before = {key: array.copy() for key, array in state.items()}
     for blocks in (
         [(others, other_values)],  # the key was never stored
+        [(others, 0 * other_values)],  # nor with a value that leaves the cross sums as they are
         [(features[:1], other_values)],  # the key was stored with another value
         [(features[:3], values[:3]), (others, other_values)],  # the second block is wrong
         [(features[:1], values[:1]), (features[:1], values[:1])],  # stored once, forgotten twice
