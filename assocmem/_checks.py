@@ -40,6 +40,8 @@ def as_number(name: str, value: Any, low: float, high: float, *, open_low: bool 
         if isinstance(value, (bool, np.bool_, str, bytes)):
             raise TypeError
         number = float(value)
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
         raise TypeError(
             f"{name} is {value!r} ({type(value).__name__}); expected a real number in {interval}; pass a number"
@@ -53,7 +55,7 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Return the dtype float32 or float64, or refuse."""
     try:
         name = "none" if dtype is None else np.dtype(dtype).name  # NumPy reads None as float64
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         name = "unknown"
     if name not in NORM_RANGE:
         raise ValueError(f"dtype is {dtype!r}; expected 'float32' or 'float64'; pass one of the two")
@@ -71,6 +73,8 @@ def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], boo
     ValueError
         If the rows differ in length, or their length is not `width`.
     """
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise TypeError(f"{name} are masked; expected every entry; drop the rows, or fill them with filled()")
     if not isinstance(array, np.ndarray):
         try:
             array = np.asarray(array)
@@ -170,6 +174,30 @@ def _nonfinite_message(name: str, rows: NDArray[Any], row: int, first_row: int) 
         f"{name} row {first_row + row}, column {column} is {rows[row, column]} in {rows.dtype.name}; "
         f"expected finite numbers; drop or repair the row"
     )
+
+
+def refuse_bad_values(rows: NDArray[Any], first_row: int = 0) -> None:
+    """Refuse values that hold NaN or infinity, or whose squares would leave the number range."""
+    high = NORM_RANGE[rows.dtype.name][1]
+    bad, reason = _first_bad_row(rows, 0.0, high)
+    if bad >= 0 and reason == _NONFINITE:
+        raise ValueError(_nonfinite_message("values", rows, bad, first_row))
+    if bad >= 0:
+        raise ValueError(
+            f"value {first_row + bad} has a norm beyond {high:g}; expected at most that for {rows.dtype.name}, so "
+            f"that squares stay in range; rescale the values"
+        )
+
+
+def refuse_bad_out(out: Any, shape: tuple[int, int], source: NDArray[Any]) -> None:
+    """Refuse an array that cannot take recalled values."""
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype.kind != "f":
+        found = f"shape {out.shape} and dtype {out.dtype}" if isinstance(out, np.ndarray) else f"type {type(out)}"
+        raise ValueError(f"out has {found}; expected a floating point array of shape {shape}; pass one, or none")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; expected an array that can be written; pass another, or none")
+    if np.may_share_memory(out, source):
+        raise ValueError("out overlaps the keys; expected memory of its own; pass another array, or none")
 
 
 def refuse_unequal_lengths(n_keys: int, n_values: int) -> None:

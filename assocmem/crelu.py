@@ -89,13 +89,18 @@ def inverse_crelu(features: ArrayLike, axis: int = -1) -> NDArray[Any]:
 
 
 def _as_real(x: ArrayLike) -> NDArray[Any]:
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise ValueError("x has rows of different lengths; expected an array; pad the rows") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"x has dtype {array.dtype}; expected real numbers; convert it first")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _refuse_missing_axis(array: NDArray[Any], axis: int) -> None:
+    if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
+        raise TypeError(f"axis is {axis!r}; expected an integer; pass for example axis=-1")
     if not -array.ndim <= axis < array.ndim:
         raise ValueError(f"axis is {axis} for an array of shape {array.shape}; expected an axis it has; reshape it")
 
@@ -333,7 +338,7 @@ class CReLUFeatures:
         ValueError
             If the weights do not have `rank` rows.
         """
-        folded = np.ascontiguousarray(weights, self.dtype)
+        folded = np.ascontiguousarray(_as_real(weights), self.dtype)
         if folded.ndim != 2 or len(folded) != self.rank:
             raise ValueError(
                 f"weights have shape {folded.shape}; expected ({self.rank}, value_dim); pass a rule's folded weights"

@@ -207,6 +207,7 @@ class HadamardProjection:
         # A coordinate adds up the whole key, so one of them tells whether the key was finite.
         if not (math.isfinite(projected[0, 0]) if single else np.isfinite(projected[:, 0]).all()):
             _checks.refuse_nonfinite("keys", rows)
+            _checks.refuse_bad_keys(rows, bias=1.0)  # finite, but so long that sums overflow
         return projected[0] if single else projected
 
     def project_rows(self, rows: NDArray[Any]) -> NDArray[Any]:

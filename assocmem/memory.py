@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeAlias
 
@@ -58,6 +60,11 @@ class AssociativeMemory:
     TypeError, ValueError
         If a parameter is unusable; the message says what was expected.
 
+    Notes
+    -----
+    Any number of threads may recall at the same time, and writes queue. A recall beside a write of the rules
+    "hebbian", "delta" and "rls" may see part of the write: their weights change in place.
+
     Examples
     --------
     >>> import numpy as np
@@ -92,6 +99,15 @@ class AssociativeMemory:
         self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
         self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
         self._n_pending = 0
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the lock, which belongs to one process."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.RLock()
 
     # ------------------------------------------------------------------------------------------------ sizes
 
@@ -172,15 +188,20 @@ class AssociativeMemory:
         1
         """
         key_table, value_table = self._checked_pairs(keys, values)
-        if self._n_pending + len(key_table) <= PENDING:
-            self._append(key_table, value_table)
-            report(progress, len(key_table))
-            return
-        self._flush()
-        for features, targets in self._feature_chunks(key_table, value_table):
-            self.rule.store(self._state, features, targets)
-            self._solved = None
-            report(progress, len(features))
+        with self._lock:
+            if self._n_pending + len(key_table) <= PENDING:
+                self._append(key_table, value_table)
+                report(progress, len(key_table))
+                return
+            self._flush()
+            # Whatever stops the work between two chunks, the interrupt of a user included, leaves the old state.
+            in_one = len(key_table) <= self._chunk_rows
+            state = self._state if in_one else {name: array.copy() for name, array in self._state.items()}
+            for features, targets in self._feature_chunks(key_table, value_table):
+                self.rule.store(state, features, targets)
+                self._solved = None
+                report(progress, len(features))
+            self._state = state
 
     def recall(
         self, keys: ArrayLike, out: NDArray[Any] | None = None, *, progress: Progress | None = None
@@ -216,12 +237,10 @@ class AssociativeMemory:
         array([1., 2., 3.])
         """
         table, single = _checks.as_table("keys", keys, self.key_dim)
-        if out is not None and (single or out.shape != (len(table), self.value_dim)):
-            raise ValueError(
-                f"out has shape {out.shape} for keys of shape {np.shape(keys)}; expected "
-                f"({len(table)}, {self.value_dim}) and a table of keys; pass such an array, or none"
-            )
-        if single:
+        if out is not None:
+            _checks.refuse_bad_out(out, (len(table), self.value_dim), table)
+            self._check_keys(table)  # all of them, before the first value is written
+        if single and out is None:
             return self._recall_one(table)
         values = np.empty((len(table), self.value_dim), self.dtype) if out is None else out
         weights = self._weights()
@@ -268,10 +287,11 @@ class AssociativeMemory:
         """
         self.rule.refuse_forget()
         key_table, value_table = self._checked_pairs(keys, values)
-        if len(key_table):
-            self._flush()
-            self._state = self.rule.forget(self._state, self._feature_chunks(key_table, value_table))
-            self._solved = None
+        with self._lock:
+            if len(key_table):
+                self._flush()
+                self._state = self.rule.forget(self._state, self._feature_chunks(key_table, value_table))
+                self._solved = None
 
     def merge(self, other: AssociativeMemory) -> AssociativeMemory:
         """Return a new memory that holds the pairs of both.
@@ -306,17 +326,20 @@ class AssociativeMemory:
                 f"the memories differ in {', '.join(different)}; expected the same configuration and seed; "
                 f"build both alike"
             )
-        self._flush()
-        other._flush()
-        merged = self._empty_copy()
-        merged._state = self.rule.merge(self._state, other._state)
+        self.rule.refuse_merge()
+        theirs_now = other.copy()._state
+        with self._lock:
+            self._flush()
+            merged = self._empty_copy()
+            merged._state = self.rule.merge(self._state, theirs_now)
         return merged
 
     def copy(self) -> AssociativeMemory:
         """Return an independent copy."""
-        self._flush()
-        twin = self._empty_copy()
-        twin._state = {name: array.copy() for name, array in self._state.items()}
+        with self._lock:
+            self._flush()
+            twin = self._empty_copy()
+            twin._state = {name: array.copy() for name, array in self._state.items()}
         return twin
 
     # --------------------------------------------------------------------------------------------- save, load
@@ -333,10 +356,13 @@ class AssociativeMemory:
         ------
         OSError
             If the directory does not exist or cannot be written.
+        ValueError
+            If the memory holds infinity, from numbers that left the range of its type. Nothing is written then.
         """
-        weights = self._weights()  # solved before saving, so that loading and recalling needs no solve
-        arrays = {**self._state, "weights": weights}
-        storage.save(path, KIND, {**self._configuration(), "projection": self._fingerprint()}, arrays)
+        with self._lock:
+            weights = self._weights()  # solved before saving, so that loading and recalling needs no solve
+            arrays = {**self._state, "weights": weights}
+            storage.save(path, KIND, {**self._configuration(), "fingerprint": self._fingerprint()}, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AssociativeMemory:
@@ -369,13 +395,15 @@ class AssociativeMemory:
             rule = RULES[header["rule"]](**header["rule_parameters"])
             names = ("key_dim", "value_dim", "expansion", "whiten", "bias", "seed", "dtype")
             memory = cls(**{name: header[name] for name in names}, rule=rule)
-        except (KeyError, TypeError, ValueError) as error:
-            _refuse_header(path, str(error))
-        if header.get("projection") != memory._fingerprint():
-            _refuse_header(path, "the seed does not give the signs that the memory was written with")
+        except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+            _refuse_header(path, f"{type(error).__name__}: {error}")
+        if header.get("fingerprint") != memory._fingerprint():
+            _refuse_header(path, "its configuration and signs are not those that the memory was written with")
         layout = memory.rule.full_layout(memory.rank, memory.value_dim, memory.dtype)
         weights_layout = {"weights": ((memory.rank, memory.value_dim), memory.dtype)}
         storage.refuse_other_arrays(path, arrays, {**layout, **weights_layout})
+        if arrays["n_stored"] < 0:
+            _refuse_header(path, f"n_stored is {arrays['n_stored']}")
         memory._state = {name: arrays[name] for name in layout}
         memory._solved = arrays["weights"]
         return memory
@@ -403,11 +431,16 @@ class AssociativeMemory:
         key_table, _ = _checks.as_table("keys", keys, self.key_dim)
         value_table, _ = _checks.as_table("values", values, self.value_dim)
         _checks.refuse_unequal_lengths(len(key_table), len(value_table))
+        self._check_keys(key_table)
         for start in range(0, len(key_table), self._chunk_rows):
             chunk = slice(start, start + self._chunk_rows)
-            _checks.refuse_bad_keys(_checks.to_dtype(key_table[chunk], self.dtype), self.features.bias, start)
-            _checks.refuse_nonfinite("values", _checks.to_dtype(value_table[chunk], self.dtype), start)
+            _checks.refuse_bad_values(_checks.to_dtype(value_table[chunk], self.dtype), start)
         return key_table, value_table
+
+    def _check_keys(self, table: NDArray[Any]) -> None:
+        for start in range(0, len(table), self._chunk_rows):
+            rows = _checks.to_dtype(table[start : start + self._chunk_rows], self.dtype)
+            _checks.refuse_bad_keys(rows, self.features.bias, start)
 
     @property
     def _chunk_rows(self) -> int:
@@ -432,7 +465,9 @@ class AssociativeMemory:
 
     def _flush(self) -> None:
         """Store what is pending."""
-        if self._n_pending:
+        with self._lock:
+            if self._n_pending == 0:
+                return
             features = self.features.fold_rows(self._pending_keys[: self._n_pending])
             self.rule.store(self._state, features, self._pending_values[: self._n_pending])
             self._n_pending = 0
@@ -440,10 +475,11 @@ class AssociativeMemory:
 
     def _weights(self) -> NDArray[Any]:
         """The folded weights, solved for if need be."""
-        self._flush()
-        if self._solved is None:
-            self._solved = self.rule.weights(self._state).astype(self.dtype, copy=False)
-        return self._solved
+        with self._lock:
+            self._flush()
+            if self._solved is None:
+                self._solved = self.rule.weights(self._state).astype(self.dtype, copy=False)
+            return self._solved
 
     def _configuration(self) -> dict[str, Any]:
         return {
@@ -464,8 +500,9 @@ class AssociativeMemory:
         return AssociativeMemory(**{**options, "rule": self.rule})
 
     def _fingerprint(self) -> str:
-        """Digest of the projection's signs: a file must never be read with other signs than it was written with."""
-        return hashlib.sha256(self.features.projection.signs.tobytes()).hexdigest()
+        """Digest of configuration and signs: a file must never be read with others than it was written with."""
+        configuration = json.dumps(self._configuration(), sort_keys=True).encode()
+        return hashlib.sha256(configuration + self.features.projection.signs.tobytes()).hexdigest()
 
 
 def report(progress: Progress | None, n_done: int) -> None:

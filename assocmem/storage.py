@@ -29,7 +29,13 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
     """
     metadata = {_ENTRY: json.dumps({"version": VERSION, "kind": kind, **header})}
     contiguous = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
-    with replacing(Path(path)) as temporary:
+    for name, array in contiguous.items():
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"array {name} holds NaN or infinity, from numbers that left the range of {array.dtype}; expected "
+                f"finite numbers; nothing was saved, load the last file that was"
+            )
+    with replacing(Path(os.fsdecode(path))) as temporary:
         safetensors.numpy.save_file(contiguous, temporary, metadata)
 
 
@@ -71,12 +77,14 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
 
     Raises
     ------
-    FileNotFoundError
+    FileNotFoundError, IsADirectoryError
         If there is no such file.
     ValueError
         If it is not a file of this package, of another version or kind, or damaged.
     """
-    location = Path(path)
+    location = Path(os.fsdecode(path))
+    if location.is_dir():
+        raise IsADirectoryError(f"{location} is a directory; expected a file that save() wrote; name the file")
     if not location.is_file():
         raise FileNotFoundError(f"there is no file {location}; expected one that save() wrote; check the path")
     try:
@@ -84,7 +92,7 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
             metadata = file.metadata() or {}
             header = read_header(metadata, location, kind)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, TypeError, AttributeError, MemoryError) as error:  # also odd number types
         raise ValueError(
             f"{location} is not a memory, or it is truncated ({error}); expected a file that save() wrote; "
             f"restore it from a copy"
@@ -97,14 +105,14 @@ def read_header(metadata: Mapping[str, str], location: Path, kind: str) -> dict[
     try:
         header = json.loads(metadata[_ENTRY])
         version, found = header["version"], header["kind"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(
             f"{location} is a safetensors file without a readable assocmem header; expected a file that save() wrote; "
             f"check the path"
         ) from None
-    if version != VERSION:
+    if version != VERSION or type(version) is not int:
         raise ValueError(
-            f"{location} has format version {version}; expected {VERSION}; "
+            f"{location} has format version {version!r}; expected {VERSION}; "
             f"open it with the version of assocmem that wrote it"
         )
     if found != kind:

@@ -29,6 +29,8 @@ BAD_PAIRS = {
     "text": ([["a"] * 4], [[1.0, 2.0]], TypeError, "keys have dtype <U1; expected real numbers"),
     "objects": (np.full((1, 4), None), [[1.0, 2.0]], TypeError, "keys have dtype object"),
     "ragged": ([[1.0, 2.0, 3.0, 4.0], [1.0]], [[1.0, 2.0]] * 2, ValueError, "rows of different lengths.*pad"),
+    "masked keys": (np.ma.masked_greater(KEYS, 1), VALUES, TypeError, "keys are masked; expected every entry"),
+    "values too large": (np.ones((1, 4)), np.full((1, 2), 1e200), ValueError, r"value 0 has a norm beyond 1e\+150"),
     "zero key": (changed(np.zeros((3, 4)), 0, 0, 1.0), np.ones((3, 2)), ValueError, "key 1 is all zeros.*bias=1.0"),
     "too long a key": (np.full(4, 1e160), np.ones(2), ValueError, r"key 0 has norm 2e\+160.*rescale"),
     "far too long a key": (np.full(4, 1e300), np.ones(2), ValueError, r"key 0 has norm 2e\+300.*rescale"),
@@ -82,10 +84,22 @@ def test_a_zero_key_is_fine_with_a_bias():
 
 
 def test_recall_out_must_fit():
-    memory = AssociativeMemory(4, 2)
-    for keys, out in ((KEYS, np.empty((3, 2))), (KEYS[0], np.empty((1, 2)))):
-        with pytest.raises(ValueError, match=r"out has shape .*; expected"):
-            memory.recall(keys, out=out)
+    memory = AssociativeMemory(4, 4)
+    read_only = np.empty((300, 4))
+    read_only.flags.writeable = False
+    for out, message in (
+        (np.empty((3, 4)), r"out has shape \(3, 4\)"),
+        (np.empty((300, 4), np.int64), "dtype int64; expected a floating point array"),
+        ([[0.0] * 4] * 300, "out has type <class 'list'>"),
+        (read_only, "out is read-only"),
+        (KEYS, "out overlaps the keys"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            memory.recall(KEYS, out=out)
+    out = np.full((300, 4), 7.0)
+    with pytest.raises(ValueError, match="row 299"):
+        memory.recall(changed(KEYS, 299, 0, np.nan), out=out)
+    assert (out == 7.0).all()
 
 
 @pytest.mark.parametrize(("options", "error", "message"), [

@@ -1,5 +1,6 @@
 """The front door: end to end against the oracles, and what must not depend on how pairs came in."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -308,3 +309,55 @@ def test_alpha_is_that_of_scikit_learn(alpha):
     peer = sklearn.linear_model.Ridge(alpha, fit_intercept=False).fit(memory.features.expand(keys), values)
     others = pairs(20, 10, 1, seed=1)[0]
     assert relative(memory.recall(others), peer.predict(memory.features.expand(others))) < 1e-9
+
+
+@every_rule
+def test_what_stops_a_store_half_way_leaves_no_trace(name, monkeypatch):
+    monkeypatch.setattr(assocmem.memory, "CHUNK_BYTES", 1)
+    memory = AssociativeMemory(8, 2, rule=RULES[name][0])
+    keys, values = pairs(1000, 8, 2)
+    memory.store(keys[:20], values[:20])
+    before = memory.recall(keys)
+
+    def stop(n_done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        memory.store(keys, values, progress=stop)
+    assert memory.n_stored == 20
+    assert np.array_equal(memory.recall(keys), before)
+
+
+@every_rule
+def test_threads_that_recall_what_is_pending_store_it_once(name):
+    keys, values = pairs(200, 8, 2)
+    for _ in range(5):
+        memory = AssociativeMemory(8, 2, expansion=1, rule=RULES[name][0])
+        memory.store(keys, values)
+        threads = [threading.Thread(target=memory.recall, args=(keys[0],)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert memory.n_stored == 200
+        once = AssociativeMemory(8, 2, expansion=1, rule=RULES[name][0])
+        once.store(keys, values)
+        assert relative(memory.recall(keys), once.recall(keys)) < 1e-9
+
+
+def test_pickle():
+    memory = AssociativeMemory(8, 2)
+    keys, values = pairs(20, 8, 2)
+    memory.store(keys, values)
+    twin = pickle.loads(pickle.dumps(memory))
+    twin.store(keys[0], values[0])
+    assert memory.n_stored == 20
+    assert np.array_equal(memory.recall(keys), memory.recall(keys))
+
+
+@pytest.mark.parametrize(("key_scale", "value_scale"), [(1e100, 1e-100), (1e-100, 1e100)])
+def test_ridge_is_exact_whatever_the_units(key_scale, value_scale):
+    keys, values = pairs(20, 8, 2)
+    memory = AssociativeMemory(8, 2)
+    memory.store(key_scale * keys, value_scale * values)
+    assert relative(memory.recall(key_scale * keys), value_scale * values) < 1e-9

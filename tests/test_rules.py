@@ -154,6 +154,7 @@ def test_ridge_of_repeated_and_collinear_rows():
 def test_ridge_refuses_sums_of_no_pairs():
     state = Ridge().start(3, 1, FLOAT64)
     state["gram"][...] = np.diag([1.0, 1.0, -1.0])
+    state["cross"][...] = 1.0
     with pytest.raises(ValueError, match="not positive semidefinite"):
         Ridge().weights(state)
 
@@ -184,15 +185,41 @@ def test_refresh_changes_nothing_but_rounding():
     assert relative(state["solution"], before["solution"]) < 1e-10
 
 
-def test_rls_refuses_to_go_on_without_a_positive_definite_inverse():
+def test_rls_repairs_a_broken_inverse_from_the_sums():
     rule = RecursiveLeastSquares(alpha=1.0)
-    features, values = pairs(5, 4, 1)
-    state = stored(rule, features, values)
+    features, values = pairs(10, 4, 1)
+    state = stored(rule, features[:5], values[:5])
     state["inverse"][...] = -np.eye(4)
-    before = {key: array.copy() for key, array in state.items()}
-    with pytest.raises(ValueError, match=r"no longer positive definite.*larger alpha"):
-        rule.store(state, 10 * features, values)
-    assert all(np.array_equal(state[key], before[key]) for key in state)
+    rule.store(state, features[5:], values[5:])
+    assert relative(rule.weights(state), naive.recursive_least_squares(features, values, 1.0)) < 1e-9
+
+
+@pytest.mark.parametrize("forgetting", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("n_distinct", [1, 2, 30])
+def test_forgetting_does_not_wind_up(forgetting, n_distinct):
+    """Directions that no later key visits: the penalty fades, and is raised before rounding wins."""
+    rule = RecursiveLeastSquares(forgetting=forgetting)
+    features, values = pairs(30, 12, 2)
+    index = np.arange(3000) % n_distinct
+    state = stored(rule, features[index], values[index], range(100, 3000, 100))
+    recalled = features[index[-1]] @ rule.weights(state)
+    assert np.isfinite(state["inverse"]).all()
+    if n_distinct < 12:
+        assert relative(recalled, values[index[-1]]) < 1e-3
+
+
+def test_all_pairs_forgotten_must_be_the_pairs_stored():
+    features, values = pairs(6, 10, 2)
+    with pytest.raises(ValueError, match="never stored"):
+        Hebbian().forget(stored(Hebbian(), features[:3], values[:3]), [(features[3:], values[3:])])
+
+
+def test_forgetting_what_outweighs_the_rest_is_refused():
+    features, values = pairs(8, 10, 2)
+    features[:2] *= 1e8
+    state = stored(Ridge(), features, values)
+    with pytest.raises(ValueError, match=r"so much longer than the others.*nothing was changed"):
+        Ridge().forget(state, [(features[:2], values[:2])])
 
 
 @pytest.mark.parametrize(("rule", "what"), [
@@ -215,7 +242,7 @@ def test_order_dependent_rules_refuse_to_forget_and_merge(rule, what):
     (lambda: DeltaRule(rate=2.5), ValueError, r"rate is 2.5; expected a number in \(0, 2\]"),
     (lambda: Ridge(alpha=-1), ValueError, "alpha is -1.0"),
     (lambda: Ridge(alpha=np.inf), ValueError, "alpha is inf"),
-    (lambda: RecursiveLeastSquares(alpha=0), ValueError, r"alpha is 0.0; expected a number in \(0"),
+    (lambda: RecursiveLeastSquares(alpha=0), ValueError, r"alpha is 0.0; expected a number in \[1e-300"),
     (lambda: RecursiveLeastSquares(forgetting=1.1), ValueError, "forgetting is 1.1"),
     (lambda: RecursiveLeastSquares(forgetting=True), TypeError, "forgetting is True"),
 ])  # fmt: skip

@@ -61,10 +61,10 @@ def rewrite(path, change_header=lambda header: None, change_arrays=lambda arrays
     ({"version": 99}, "format version 99; expected 1; open it with the version"),
     ({"kind": "frozen"}, "holds a frozen; expected a memory"),
     ({"rule": "magic"}, "header that this version cannot use"),
-    ({"key_dim": 7}, "do not match the header|signs"),
-    ({"value_dim": 3}, r"array\(s\) cross, weights do not match the header"),
-    ({"seed": 1}, "signs that the memory was written with"),
-    ({"dtype": "float32"}, "weights do not match the header"),
+    ({"key_dim": 7}, "configuration and signs are not those"),
+    ({"value_dim": 3}, "configuration and signs are not those"),
+    ({"seed": 1}, "configuration and signs are not those"),
+    ({"dtype": "float32"}, "configuration and signs are not those"),
     ({"rule_parameters": {"beta": 1}}, "header that this version cannot use"),
 ])  # fmt: skip
 def test_headers_that_do_not_fit_are_refused(saved, change, message):
@@ -77,6 +77,7 @@ def test_missing_surplus_and_broken_arrays_are_refused(saved):
     original = saved.read_bytes()
     for change, message in (
         (lambda arrays: arrays.pop("gram"), "gram do not match"),
+        (lambda arrays: arrays["n_stored"].__setitem__((), -5), "n_stored is -5"),
         (lambda arrays: arrays.update(extra=np.ones(3)), "expected no extra"),
         (lambda arrays: arrays["cross"].__setitem__((0, 0), np.nan), "array cross holds NaN"),
     ):
@@ -107,7 +108,7 @@ def test_other_files_are_refused(tmp_path):
         AssociativeMemory.load(text)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*absent; expected one that save"):
         AssociativeMemory.load(tmp_path / "absent")
-    with pytest.raises(FileNotFoundError, match=r"there is no file"):
+    with pytest.raises(IsADirectoryError, match="is a directory; expected a file"):
         AssociativeMemory.load(tmp_path)
 
 
@@ -117,6 +118,20 @@ def test_saving_where_one_cannot_is_refused(tmp_path):
         memory.save(tmp_path / "absent" / "memory")
     with pytest.raises(IsADirectoryError, match="is a directory; expected the name of a file"):
         memory.save(tmp_path)
+
+
+def test_infinity_is_not_saved(saved):
+    before = saved.read_bytes()
+    memory = AssociativeMemory(3, 1, rule="hebbian")
+    memory._state["weights"][2, 0] = np.inf
+    with pytest.raises(ValueError, match=r"array weights holds NaN or infinity.*nothing was saved"):
+        memory.save(saved)
+    assert saved.read_bytes() == before
+
+
+def test_paths_of_every_kind(saved):
+    for path in (saved, str(saved), os.fsencode(saved)):
+        AssociativeMemory.load(path).save(path)
 
 
 def test_a_failing_save_leaves_the_old_file_and_no_rubbish(saved, monkeypatch):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assocmem import _checks
 from assocmem.rules._blas import add_product, row_squares
-from assocmem.rules.base import Layout, Rule, State
+from assocmem.rules.base import NEVER_STORED, Layout, Rule, State
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,12 @@ class Hebbian(Rule):
     def refuse_merge(self) -> None:
         """Refuse with a decay: the result would depend on which memory is the older."""
         self._refuse_decay("merge")
+
+    def verify(self, before: State, after: State) -> None:
+        """Refuse where nothing should be left and something is: then other pairs had been stored."""
+        left, was = np.abs(after["weights"]).max(), np.abs(before["weights"]).max()
+        if after["n_stored"] == 0 and left > np.sqrt(np.finfo(was.dtype).eps) * was:
+            raise ValueError(NEVER_STORED)
 
     def _refuse_decay(self, what: str) -> None:
         if self.decay != 1.0:

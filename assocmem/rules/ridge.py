@@ -29,6 +29,7 @@ CONVERGED = 1e-13  # residual, as a share of what rounding could still reach
 
 # What rounding may leave, as a share of the squared values, where exact arithmetic leaves nothing.
 ROUNDING = 1e-6
+DIGITS_LOST = 1e-8  # what is left of the sum of squares carries rounding of 1e-16 of what was there
 VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it adds could hide a false pair
 
 
@@ -38,6 +39,9 @@ class Ridge(Rule):
 
     Order, chunks and shards do not matter, memories merge by addition, pairs are forgotten by subtraction. With
     α = 0 it is the minimum-norm least-squares solution: exact recall of up to D pairs.
+
+    Sums of products square the condition number: pairs are told apart, and recalled exactly, if their keys differ by
+    more than about 1e-3 of their length and the lengths by less than about 1e3. Nearer keys blur into one another.
 
     Parameters
     ----------
@@ -125,6 +129,13 @@ def merge_sums(state: State, other: State) -> State:
 def verify_sums(before: State, after: State) -> None:
     """Refuse sums that no pairs can have: G must be positive semidefinite, also when bordered by Q and Σ‖v‖²."""
     level = mean_eigenvalue(before["gram"])
+    left = mean_eigenvalue(after["gram"])
+    if after["n_stored"] and -ROUNDING * level <= left < DIGITS_LOST * level:
+        raise ValueError(
+            f"the keys to forget are so much longer than the others that only {left / level:.0e} of the sum of squares "
+            f"would be left, blurred by rounding; expected at least {DIGITS_LOST:g}; store the other pairs in a new "
+            f"memory; nothing was changed"
+        )
     factor = _shifted(after["gram"], level, VERIFYING_SHIFT)
     if not cholesky(factor):
         raise ValueError(NEVER_STORED)
@@ -167,11 +178,13 @@ def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float) -> Matrix64:
         If the matrix is not positive semidefinite even to rounding.
     """
     level = mean_eigenvalue(gram)
-    if level == 0.0:
+    size = float(np.abs(cross).max(initial=0.0))
+    if level == 0.0 or size == 0.0:
         return np.zeros_like(cross)
-    penalty, target = alpha / level, cross / level
+    # Both of size 1, whatever the units of keys and values: no square below leaves the number range.
+    penalty, target, unit = alpha / level, cross / size, size / level
     if penalty >= SHIFTS[0] and cholesky(factor := _shifted(gram, level, penalty)):
-        return np.ascontiguousarray(cholesky_solve(factor, target))
+        return np.ascontiguousarray(cholesky_solve(factor, target) * unit)
     best = None
     for shift in SHIFTS:
         if best is not None and shift > SHIFTS[1]:
@@ -185,7 +198,7 @@ def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float) -> Matrix64:
             "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; "
             "start a new memory, or load the last one that was saved"
         )
-    return np.ascontiguousarray(best)
+    return np.ascontiguousarray(best * unit)
 
 
 def _iterate(factor: Matrix64, gram: Matrix64, penalty: float, target: Matrix64) -> tuple[Matrix64, bool]:

@@ -20,10 +20,15 @@ from assocmem.rules._blas import (
     symmetric_product,
 )
 from assocmem.rules.base import FLOAT64, Layout, Rule, State
-from assocmem.rules.ridge import add_to_sums, merge_sums, solve_ridge, sums_layout, verify_sums
+from assocmem.rules.ridge import add_to_sums, mean_eigenvalue, merge_sums, solve_ridge, sums_layout, verify_sums
 
 BLOCK = 256
+SMALLEST_ALPHA = 1e-300  # its inverse must be a number
 DEFAULT_ALPHA = 1e-6  # of the first pair's mean squared feature
+
+# Shares of the mean eigenvalue of G: below the first the penalty has faded so far that it is set to the second.
+FADED = 1e-10
+RENEWED = 1e-7
 
 INDEFINITE = (
     "the regularised Gram matrix is no longer positive definite to rounding; expected a penalty that rounding cannot "
@@ -42,9 +47,10 @@ class RecursiveLeastSquares(Rule):
     ----------
     alpha : float above 0, or None
         Penalty on the squared weights; None takes 1e-6 of the mean squared feature of the first pair stored, which
-        `AssociativeMemory.alpha` then shows.
+        `AssociativeMemory.alpha` then shows, and keeps it, also when that pair is forgotten.
     forgetting : float in (0, 1]
-        Weight that the past keeps with each further pair.
+        Weight that the past keeps with each further pair. The penalty fades with it, and is raised again to 1e-7 of
+        the mean eigenvalue of G before rounding could overcome it.
 
     Raises
     ------
@@ -76,7 +82,7 @@ class RecursiveLeastSquares(Rule):
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
-            alpha = _checks.as_number("alpha", self.alpha, 0.0, np.finfo(float).max, open_low=True)
+            alpha = _checks.as_number("alpha", self.alpha, SMALLEST_ALPHA, np.finfo(float).max)
             object.__setattr__(self, "alpha", alpha)
         forgetting = _checks.as_number("forgetting", self.forgetting, 0.0, 1.0, open_low=True)
         object.__setattr__(self, "forgetting", forgetting)
@@ -123,13 +129,16 @@ class RecursiveLeastSquares(Rule):
         """Woodbury: with K = R Fᵀ and L Lᵀ = I + F K, R loses (L⁻¹Kᵀ)ᵀ(L⁻¹Kᵀ), and U gains (L⁻¹Kᵀ)ᵀ L⁻¹(V − F U)."""
         past = self.forgetting ** len(features)
         if self.forgetting != 1.0:
+            if float(state["alpha"]) < FADED * mean_eigenvalue(state["gram"]):
+                renew(state)
             weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
             features, values = features * weight, values * weight
-        gain = symmetric_product(state["inverse"], features.T) / past
-        inner = features @ gain
-        inner.reshape(-1)[:: len(inner) + 1] += 1.0
+        inner, gain = self._inner(state, features, past)
         if not cholesky(inner):
-            raise ValueError(INDEFINITE)
+            renew(state)
+            inner, gain = self._inner(state, features, past)
+            if not cholesky(inner):
+                raise ValueError(INDEFINITE)
         reduced = solve_lower(inner, gain.T)
         errors = solve_lower(inner, values - features @ state["solution"])
         if past != 1.0:
@@ -139,6 +148,14 @@ class RecursiveLeastSquares(Rule):
         add_gram(state["inverse"], reduced, -1.0)
         add_product(state["solution"], reduced, errors)
         add_to_sums(state, features, values)
+
+    @staticmethod
+    def _inner(state: State, features: Matrix64, past: float) -> tuple[Matrix64, Matrix64]:
+        """Return I + F K and K = R Fᵀ, R before the block with its past faded."""
+        gain = symmetric_product(state["inverse"], features.T) / past
+        inner = features @ gain
+        inner.reshape(-1)[:: len(inner) + 1] += 1.0
+        return inner, gain
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Subtract a block from the sums; `verify` renews R and U."""
@@ -182,6 +199,17 @@ class RecursiveLeastSquares(Rule):
 def _doublings(n_stored: int, rank: int) -> int:
     """How often the number of pairs has doubled since there was one for every dimension."""
     return (n_stored // rank).bit_length()
+
+
+def renew(state: State) -> None:
+    """Raise α to what rounding cannot overcome, and renew R and U from the sums, in place.
+
+    A forgetting factor fades the penalty with the pairs: in directions that no later key visits, R would grow without
+    bound until nothing is left of it but rounding.
+    """
+    floor = RENEWED * mean_eigenvalue(state["gram"])
+    state["alpha"][...] = max(float(state["alpha"]), floor)
+    refresh(state)
 
 
 def refresh(state: State) -> None:
