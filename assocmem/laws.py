@@ -59,7 +59,7 @@ def feature_cosine(cosine: ArrayLike, key_dim: int, expansion: int) -> Array:
     d, m = _sizes(key_dim, expansion)
     # ρ asin ρ − (1 − √(1−ρ²)), the latter as ρ²/(1 + √(1−ρ²)): near 0 this keeps half of its digits' worth, not none.
     even = (rho * np.arcsin(rho) - rho**2 / (1 + np.sqrt((1 - rho) * (1 + rho)))) / (np.pi / 2 - 1)
-    return np.minimum((d * rho + m * even) / (d + m), 1.0)
+    return np.asarray(np.minimum((d * rho + m * even) / (d + m), 1.0))
 
 
 def feature_cosine_gap(cosine: ArrayLike, key_dim: int, expansion: int) -> Array:
@@ -81,11 +81,11 @@ def feature_cosine_gap(cosine: ArrayLike, key_dim: int, expansion: int) -> Array
     angle = np.arccos(rho)
     # With ρ = cos θ: 1 − even = (π/2 (1 − cos θ) − (sin θ − θ cos θ)) / (π/2 − 1).
     even_gap = (np.pi / 2 * (1 - rho) - _sine_minus_angle_cosine(angle)) / (np.pi / 2 - 1)
-    return np.minimum((d * (1 - rho) + m * even_gap) / (d + m), 1.0)
+    return np.asarray(np.minimum((d * (1 - rho) + m * even_gap) / (d + m), 1.0))
 
 
 def _sine_minus_angle_cosine(angle: Array) -> Array:
-    """sin θ − θ cos θ; its series θ³/3 − θ⁵/30 + ... below 1, where the two terms cancel."""
+    """Return sin θ − θ cos θ; its series θ³/3 − θ⁵/30 + ... below 1, where the two terms cancel."""
     term = small = angle**3 / 3
     for n in range(1, 12):
         term = -term * angle**2 / (2 * n * (2 * n + 3))
@@ -94,7 +94,7 @@ def _sine_minus_angle_cosine(angle: Array) -> Array:
 
 
 def _sizes(key_dim: int, expansion: int) -> tuple[int, int]:
-    """d and m."""
+    """Return d and m."""
     d = _checks.as_size("key_dim", key_dim)
     return d, _checks.as_size("expansion", expansion) * 2 ** (d - 1).bit_length()
 
@@ -262,16 +262,16 @@ def ridge_law(
     >>> ridge_law(load=[0.9, 2.0]).sign_error.round(4)  # minimum norm: 0, then Q(1 / sqrt(load - 1))
     array([0.    , 0.1587])
     """
-    y, l, k, g = np.broadcast_arrays(
+    y, lam, k, g = np.broadcast_arrays(
         _checks.as_array("load", load, 0.0, _LARGEST),
         _checks.as_array("penalty", penalty, 0.0, _LARGEST),
         *_kappa_and_gap(kappa, gap),
     )
-    b = (1 - y) + l
-    root = np.hypot(b, 2 * np.sqrt(y) * np.sqrt(l))
-    h = 2 / ((1 + y + l) + root)
+    b = (1 - y) + lam
+    root = np.hypot(b, 2 * np.sqrt(y) * np.sqrt(lam))
+    h = 2 / ((1 + y + lam) + root)
     with np.errstate(divide="ignore", invalid="ignore"):
-        q = np.where(b >= 0, 2 * l / (b + root), (root - b) / (2 * y))
+        q = np.where(b >= 0, 2 * lam / (b + root), (root - b) / (2 * y))
         q = np.where(root == 0, 0.0, q)  # load 1 without a penalty: the limit
         gain = y * h / root
         # 0 · ∞ there too: clean queries are recalled exactly, noisy ones are lost.
@@ -296,6 +296,7 @@ def delta_law(
     age : array in [0, load]
         Pairs stored since, divided by D.
     rate : float in (0, 2]
+        Share of the error that a pair corrects.
     kappa, gap : array in [0, 1]
         As in `hebbian_law`.
 

@@ -86,7 +86,8 @@ class AssociativeMemory:
     ) -> None:
         self.features = CReLUFeatures(key_dim, expansion, whiten=whiten, bias=bias, seed=seed, dtype=dtype)
         self.value_dim = _checks.as_size("value_dim", value_dim)
-        self.rule = as_rule(rule)
+        projection = self.features.projection
+        self.rule = as_rule(rule).for_features(projection.key_dim, self.expansion, self.features.whiten)
         self._state = self.rule.start(self.rank, self.value_dim, self.dtype)
         self._solved: NDArray[Any] | None = None
         self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
@@ -134,9 +135,7 @@ class AssociativeMemory:
     def alpha(self) -> float | None:
         """The penalty in use; None for a rule without one, or before it has been chosen."""
         self._flush()
-        if "alpha" in self._state:
-            return float(self._state["alpha"]) or None
-        return getattr(self.rule, "alpha", None)
+        return self.rule.penalty(self._state)
 
     def __repr__(self) -> str:
         return (
