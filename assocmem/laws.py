@@ -157,7 +157,9 @@ class Recalled:
         Parameters
         ----------
         n_codewords : array, at least 2
+            Size of the codebook.
         value_dim : array, at least 1
+            Length of a codeword.
 
         Raises
         ------
@@ -184,6 +186,7 @@ class Recalled:
         Parameters
         ----------
         n_classes : array, at least 2
+            Outputs that compete.
 
         Raises
         ------
@@ -340,6 +343,7 @@ def best_penalty(load: ArrayLike, kappa: ArrayLike, gap: ArrayLike | None = None
     Parameters
     ----------
     load : array, at least 0
+        N / D.
     kappa, gap : array in [0, 1]
         As in `hebbian_law`.
 
@@ -364,7 +368,7 @@ def best_penalty(load: ArrayLike, kappa: ArrayLike, gap: ArrayLike | None = None
     """
     y = _checks.as_array("load", load, 0.0, _LARGEST)
     k, g = _kappa_and_gap(kappa, gap)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.asarray(np.where(g == 0, 0.0, y * (g * (1 + k)) / k**2))
 
 
@@ -384,8 +388,11 @@ def wrong_among(n_classes: ArrayLike, distance: ArrayLike, spread: ArrayLike) ->
     Parameters
     ----------
     n_classes : array, at least 2
+        C.
     distance : array, at least 0
+        Mean of the right one, in deviations of the others.
     spread : array in [0, 1]
+        Deviation of the right one.
 
     Raises
     ------
@@ -417,7 +424,9 @@ def bits_per_weight(load: ArrayLike, law: Recalled) -> Array:
     Parameters
     ----------
     load : array, at least 0
+        N / D.
     law : Recalled
+        From one of the laws above, at this load.
 
     Returns
     -------
@@ -448,6 +457,7 @@ def sign_channel_bits(error: ArrayLike) -> Array:
     Parameters
     ----------
     error : array in [0, 1]
+        Share of wrong signs.
 
     Raises
     ------
