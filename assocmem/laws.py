@@ -84,6 +84,36 @@ def feature_cosine_gap(cosine: ArrayLike, key_dim: int, expansion: int) -> Array
     return np.asarray(np.minimum((d * (1 - rho) + m * even_gap) / (d + m), 1.0))
 
 
+def crowding(key_dim: int, expansion: int) -> float:
+    """Mean square of the covariance of the features, tr C² / D: 1 if they were uncorrelated, more for m near d²/2.
+
+    Two units whose rows have cosine c are correlated by a (c² − 1/d), a = (1/π)/(1 − 2/π), for keys of a given norm:
+    all units together see only the d (d + 1)/2 products of key coordinates. Rows of one block are orthogonal, those
+    of different blocks have E (c² − 1/d)² = 2 (d − 1)/(d² (d + 2)). Crosstalk has this many times the variance of the
+    asymptotic laws; `prediction` multiplies by it.
+
+    Parameters
+    ----------
+    key_dim, expansion : int
+        As in `AssociativeMemory`; count a bias as one more key_dim.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is out of range.
+
+    Examples
+    --------
+    >>> [round(crowding(128, expansion), 3) for expansion in (1, 3, 16, 32)]
+    [1.003, 1.022, 1.171, 1.358]
+    """
+    d, m = _sizes(key_dim, expansion)
+    p = m // expansion
+    slope = (1 / np.pi) / (1 - 2 / np.pi)
+    within, across = (p - 1) / d**2, (m - p) * 2 * (d - 1) / (d**2 * (d + 2))
+    return float(1 + slope**2 * m * (within + across) / (d + m))
+
+
 def _sine_minus_angle_cosine(angle: Array) -> Array:
     """Return sin θ − θ cos θ; its series θ³/3 − θ⁵/30 + ... below 1, where the two terms cancel."""
     term = small = angle**3 / 3
@@ -128,6 +158,10 @@ class Recalled:
     mean: Array
     variance: Array
     shortfall: Array
+
+    def crowded(self, factor: float) -> Recalled:
+        """Return the law with `factor` times the variance, from `crowding`."""
+        return Recalled(self.mean, self.variance * factor, self.shortfall)
 
     @property
     def signal(self) -> Array:

@@ -169,9 +169,9 @@ def plan(
     --------
     >>> best = plan(key_dim=128, value_dim=16, pairs=500, error=0.01, query_cosine=0.9)
     >>> best.expansion, best.rank, round(best.load, 2), best.predicted_error <= 0.01
-    (23, 3072, 0.33, True)
+    (19, 2560, 0.2, True)
     >>> plan(key_dim=128, value_dim=16, memory_bytes=10**7).pairs
-    1227
+    1201
     """
     wish = _Wish(
         key_dim=_checks.as_size("key_dim", key_dim),

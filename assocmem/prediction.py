@@ -54,18 +54,19 @@ def predicted_error(
     --------
     >>> sizes = {"key_dim": 128, "expansion": 3, "value_dim": 16}
     >>> round(predicted_error(Hebbian(), 0.2, 0.9, "sign", **sizes), 4)
-    0.0354
+    0.037
     """
     kappa = laws.feature_cosine(cosine, key_dim, expansion)
     gap = laws.feature_cosine_gap(cosine, key_dim, expansion)
+    crowd = laws.crowding(key_dim, expansion)
     if isinstance(rule, Hebbian) and rule.decay == 1.0:
-        return error_of(laws.hebbian_law(load, kappa, gap), kind, value_dim)
+        return error_of(laws.hebbian_law(load, kappa, gap).crowded(crowd), kind, value_dim)
     if isinstance(rule, Ridge) or (isinstance(rule, RecursiveLeastSquares) and rule.forgetting == 1.0):
-        return error_of(laws.ridge_law(load, penalty, kappa, gap), kind, value_dim)
+        return error_of(laws.ridge_law(load, penalty, kappa, gap).crowded(crowd), kind, value_dim)
     if isinstance(rule, DeltaRule):
         # Squared, so that the nodes crowd at the newest pairs.
         share = (_AGES + 1) / 2
-        ages = laws.delta_law(load, load * share**2, rule.rate, kappa, gap)
+        ages = laws.delta_law(load, load * share**2, rule.rate, kappa, gap).crowded(crowd)
         errors = _errors_of(ages, kind, value_dim)
         return float(errors @ (_AGE_WEIGHTS * share))
     return math.nan
