@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +18,12 @@ from assocmem.prediction import predicted_error
 from assocmem.rules import Rule
 
 # Told apart without colour: every rule has its own marker and dashes, and its own darkness.
-_STYLES = [("o", "-", "#000000"), ("s", "--", "#c44e00"), ("^", "-.", "#0a5fb4"), ("D", ":", "#4b9b4b")]
+_STYLES: list[tuple[str, Any, str]] = [
+    ("o", "-", "#000000"),
+    ("s", "--", "#c44e00"),
+    ("^", "-.", "#0a5fb4"),
+    ("D", ":", "#4b9b4b"),
+]
 _STYLES += [("v", (0, (6, 1, 1, 1)), "#999999")]
 _AXIS_LABELS = {"sign": "wrong signs", "gaussian": "mean squared error", "onehot": "wrong classes"}
 _SMALLEST = 1e-4
@@ -39,35 +45,44 @@ def capacity_figure(
     """
     cosines = sorted({point.query_cosine for point in table.points}, reverse=True)
     with_bits = table.points[0].kind != "gaussian"
-    columns = len(cosines) + with_bits
-    figure, axes = plt.subplots(1, columns, figsize=(4.6 * columns, 4.4), layout="constrained", squeeze=False)
-    for axis, cosine in zip(axes[0], cosines, strict=False):
+    panels = len(cosines) + with_bits
+    columns = min(panels, 2)
+    rows = -(-panels // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(5.4 * columns, 4.4 * rows), layout="constrained", squeeze=False)
+    axes = grid.ravel()
+    for spare in axes[panels:]:
+        spare.set_visible(False)
+    for axis, cosine in zip(axes, cosines, strict=False):
         for label, style in zip(rules, cycle(_STYLES), strict=False):
             points = [point for point in table.points if point.rule == label and point.query_cosine == cosine]
             _draw_measured(axis, label, points, style)
             _draw_law(axis, rules[label], points, style, key_dim, expansion, value_dim)
         _dress(axis, f"query cosine {cosine:g}", _AXIS_LABELS[table.points[0].kind])
     if with_bits:
-        _draw_bits(axes[0, -1], table, list(rules), cosines[0])
-    axes[0, 0].legend(fontsize=8, title="points measured (99 %), lines predicted", title_fontsize=8)
+        _draw_bits(axes[panels - 1], table, list(rules), cosines[0])
+    handles, labels = axes[0].get_legend_handles_labels()
+    title = "points: measured, with 99 % intervals; lines: predicted"
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), title=title)
     return figure
 
 
-def _draw_measured(axis: Axes, label: str, points: Sequence[Point], style: tuple[str, object, str]) -> None:
+def _draw_measured(axis: Axes, label: str, points: Sequence[Point], style: tuple[str, Any, str]) -> None:
     marker, _, colour = style
     measured = np.array([point.measured for point in points])
     low, high = np.array([[point.low, point.high] for point in points]).T
     shown = np.maximum(measured, _SMALLEST)
     reach = [shown - np.clip(low, _SMALLEST, shown), np.maximum(high, shown) - shown]
     loads = [point.load for point in points]
-    axis.errorbar(loads, shown, reach, fmt=marker, color=colour, label=label, markersize=5, capsize=2, mfc="white")
+    # The proxy carries the line of the law, which is drawn apart, into the legend.
+    axis.plot([], [], marker=marker, linestyle=style[1], color=colour, label=label, markersize=5, mfc="white")
+    axis.errorbar(loads, shown, reach, fmt=marker, color=colour, markersize=5, capsize=2, mfc="white")
 
 
 def _draw_law(
     axis: Axes,
     rule: Rule,
     points: Sequence[Point],
-    style: tuple[str, object, str],
+    style: tuple[str, Any, str],
     key_dim: int,
     expansion: int,
     value_dim: int,
@@ -92,7 +107,6 @@ def _draw_bits(axis: Axes, table: CapacityTable, labels: Sequence[str], cosine: 
     axis.axhline(2.0, color="0.4", linewidth=1)
     axis.annotate("Cover–Gardner limit", (0.02, 1.94), xycoords=("axes fraction", "data"), fontsize=8, va="top")
     axis.set(title=f"bits recalled, query cosine {cosine:g}", xlabel="load N / D", ylabel="bits per weight")
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.0, 0.72))
 
 
 def _dress(axis: Axes, title: str, ylabel: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.polynomial import chebyshev, legendre
@@ -74,7 +74,7 @@ def _loss_of_log_ratio(log_ratio: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _table() -> NDArray[np.float64]:
-    def height(place: NDArray[np.float64]) -> NDArray[np.float64]:
+    def height(place: Any) -> Any:
         log_ratio = np.expm1((place + 1) / 2 * np.log1p(_LARGEST_LOG_RATIO))
         return np.log([scaled_loss(float(t)) for t in log_ratio])
 
@@ -218,7 +218,7 @@ def sign_report(memory: AssociativeMemory) -> SignReport:
 
 
 def antipodal_error(
-    n_pairs: int, key_dim: int = 64, expansion: int = 4, *, bias: float = 0.0, value_dim: int = 8, seed: int = 0
+    n_pairs: int, key_dim: int = 64, expansion: int = 4, *, bias: float = 0.0, value_dim: int = 64, seed: int = 0
 ) -> float:
     """Error of a ridge memory that stored n antipodal pairs of keys, x and −x, with unrelated values.
 

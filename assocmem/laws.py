@@ -183,10 +183,11 @@ class Recalled:
     def wrong_codeword(self, n_codewords: ArrayLike, value_dim: ArrayLike) -> Array:
         """Probability that another of C random ±1 codewords of length v is nearer to the recalled value.
 
-        The recalled y scores N(mean·v, variance·v) with its own codeword and, the others being independent of y,
-        N(0, (mean² + variance)·v) with each of them: C − 1 independent competitors. For v of about 30 or more. If
-        the stored values come from a codebook with fewer codewords than v, crosstalk prefers codewords, and the
-        error is larger than this.
+        Given the recalled y, the score y·c/‖y‖ of each of the C − 1 others is a standard Gaussian. That of the right
+        one is Gaussian around √v·a/n with variance s²(s + a²/2)/n⁶, to first order in 1/√v, where a is the mean, s
+        the variance and n² = a² + s: what noise adds along the codeword it also adds to ‖y‖. For v of about 30 or
+        more. If the stored values come from a codebook with fewer codewords than v, crosstalk prefers codewords, and
+        the error is larger than this.
 
         Parameters
         ----------
@@ -202,14 +203,17 @@ class Recalled:
 
         Examples
         --------
-        >>> hebbian_law(load=1.0).wrong_codeword(n_codewords=[10, 1000], value_dim=64).round(4)
-        array([0.    , 0.0016])
+        >>> hebbian_law(load=1.0).wrong_codeword(n_codewords=[10, 1000], value_dim=32).round(4)
+        array([0.0011, 0.0891])
         """
         length = np.sqrt(_checks.as_array("value_dim", value_dim, 1, _LARGEST))
-        norm = np.sqrt(self.mean**2 + self.variance)
+        squares = self.mean**2 + self.variance
         with np.errstate(divide="ignore", invalid="ignore"):
-            own, spread = self.mean * length / norm, np.sqrt(self.variance) / norm
-        return wrong_among(n_codewords, np.where(norm == 0, 0.0, own), np.where(norm == 0, 1.0, spread))
+            own = self.mean * length / np.sqrt(squares)
+            noise = self.variance / squares  # in [0, 1]
+            spread = noise * np.sqrt(noise + (1 - noise) / 2)
+        nothing = squares == 0
+        return wrong_among(n_codewords, np.where(nothing, 0.0, own), np.where(nothing, 1.0, spread))
 
     def wrong_class(self, n_classes: ArrayLike) -> Array:
         """Probability that another of C one-hot outputs is larger than the right one.

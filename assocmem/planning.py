@@ -120,7 +120,8 @@ class _Wish:
         # Hebbian and delta weights are the state itself; the others keep what they solved for.
         solved = weights if isinstance(self.rule, Ridge) or (item == 4 and "solution" in layout) else 0
         pending = PENDING * (self.key_dim + self.value_dim) * item
-        return state + solved + pending + 3 * expansion * self.padded, state + weights
+        on_disk = state + (0 if "weights" in layout else weights)
+        return state + solved + pending + 3 * expansion * self.padded, on_disk
 
 
 def plan(

@@ -277,8 +277,9 @@ def gcv_penalty(state: State) -> float:
         return 0.0
     s = spectrum[held]
     explained = ((vectors[:, held].T @ state["cross"]) ** 2).sum(axis=1) / s
-    unexplained = max(float(state["squared_values"] - explained.sum()), 0.0)
     n = float(state["n_stored"])
+    # N pairs of independent features are all explained: the difference would be rounding.
+    unexplained = max(float(state["squared_values"] - explained.sum()), 0.0) if n > len(s) else 0.0
 
     def score(exponent: float) -> float:
         lost = 1 / (1 + s / (10.0**exponent * s[-1]))
