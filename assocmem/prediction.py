@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from assocmem import laws
+from assocmem import channels, laws
 from assocmem.rules import DeltaRule, Hebbian, RecursiveLeastSquares, Ridge, Rule
 
 KINDS: Final = ("sign", "gaussian", "onehot")
@@ -93,8 +93,8 @@ def bits_of(kind: str, load: float, error: float, value_dim: int) -> float:
     if kind == "gaussian":
         return math.nan
     if kind == "sign":
-        return load * float(laws.sign_channel_bits(error))
+        return load * float(channels.sign_channel_bits(error))
     if value_dim == 1:
         return 0.0
-    doubt = 1.0 - float(laws.sign_channel_bits(error)) + error * math.log2(value_dim - 1)
+    doubt = 1.0 - float(channels.sign_channel_bits(error)) + error * math.log2(value_dim - 1)
     return load * (math.log2(value_dim) - doubt) / value_dim

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assocmem import laws
+from assocmem import channels, laws
 
 mpmath.mp.dps = 50
 
@@ -98,10 +98,10 @@ def test_wrong_among_to_nine_digits(classes: int, distance: float, spread: float
     with mpmath.workdps(20):
         exact = mpmath.quad(integrand, mpmath.linspace(-38, 12, 101), maxdegree=4)
     if classes > 2:
-        assert close(laws.wrong_among(classes, distance, spread), exact)
+        assert close(channels.wrong_among(classes, distance, spread), exact)
     else:
         exact_two = mpmath.ncdf(-mpmath.mpf(distance) / mpmath.sqrt(1 + mpmath.mpf(spread) ** 2))
-        assert close(laws.wrong_among(classes, distance, spread), exact_two)
+        assert close(channels.wrong_among(classes, distance, spread), exact_two)
 
 
 @settings(max_examples=200, deadline=None)
