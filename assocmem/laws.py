@@ -309,6 +309,8 @@ def ridge_law(
         _checks.as_array("penalty", penalty, 0.0, _LARGEST),
         *_kappa_and_gap(kappa, gap),
     )
+    # Beyond, it is the Hebbian rule to a hundred digits, but the squares of its small recalls would vanish.
+    lam = np.minimum(lam, 1e100)
     b = (1 - y) + lam
     root = np.hypot(b, 2 * np.sqrt(y) * np.sqrt(lam))
     h = 2 / ((1 + y + lam) + root)

@@ -116,7 +116,7 @@ def errors(learner: Learner, pairs: int, seeds: range) -> tuple[float, float]:
 
 
 def tuned(learners: tuple[Learner, ...], pairs: int) -> Learner:
-    """The learner with the fewest wrong signs for noisy queries, on seeds that are not reported."""
+    print(f"fewest wrong signs for queries at cosine {COSINE}, among those that store D numbers per output:")
     if len(learners) == 1:
         return learners[0]
     return min(learners, key=lambda learner: errors(learner, pairs, range(100, 102))[1])

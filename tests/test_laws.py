@@ -197,3 +197,9 @@ def test_numbers_out_of_range_are_refused(call, message: str) -> None:
 def test_text_is_refused() -> None:
     with pytest.raises(TypeError, match="expected real numbers"):
         laws.hebbian_law("much")
+
+
+def test_no_penalty_is_so_large_that_recall_seems_exact() -> None:
+    law = laws.ridge_law(1.0, 1e300, 0.5)
+    assert law.sign_error == pytest.approx(laws.hebbian_law(1.0, 0.5).sign_error)
+    assert laws.ridge_law(1.0, 1e300, 1e-39).sign_error == 0.5
