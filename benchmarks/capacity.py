@@ -149,9 +149,7 @@ def main() -> None:
     headings = ["memory", *(f"load {load}" for load in loads), "pairs at 1 %", "per 1000 numbers"]
     print(f"d = {KEY_DIM}, D = {RANK}, v = {VALUE_DIM}: wrong signs of stored keys, of queries at cosine {COSINE}")
     print(table(headings, rows))
-    print(
-        f"fewest wrong signs at equal storage, for queries at cosine {COSINE}, the linear memory and modern Hopfield apart, which store another number:"
-    )
+    print(f"fewest wrong signs at cosine {COSINE}, among the memories that store D numbers per output:")
     bounded = [row for row in rows if "(" not in row[0]]
     for column, load in enumerate(loads, 1):
         print(f"  load {load}: {min(bounded, key=lambda row: float(row[column].split(', ')[1]))[0]}")
