@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +50,35 @@ def as_number(name: str, value: Any, low: float, high: float, *, open_low: bool 
     if not math.isfinite(number) or number > high or number < low or (open_low and number == low):
         raise ValueError(f"{name} is {number}; expected a number in {interval}; choose one inside the interval")
     return number
+
+
+def as_array(name: str, value: ArrayLike, low: float, high: float, *, open_low: bool = False) -> NDArray[np.float64]:
+    """Return a float64 array, of any shape, whose entries lie in [low, high] or (low, high], or refuse."""
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g}]"
+    try:
+        given = np.asarray(value)
+        if given.dtype.kind not in "fiu":
+            raise TypeError
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} is {value!r} ({type(value).__name__}); expected real numbers in {interval}; "
+            f"pass a number or an array of numbers"
+        ) from None
+    array = given.astype(np.float64)
+    # A NaN fails every comparison: this form catches it.
+    outside = ~((array > low) if open_low else (array >= low)) | ~(array <= high)
+    if outside.any():
+        raise ValueError(
+            f"{name} holds {array[outside].flat[0]}; expected numbers in {interval}; choose them inside the interval"
+        )
+    return array
+
+
+def as_choice(name: str, value: Any, known: Sequence[str]) -> str:
+    """Return a name that is one of the known, or refuse."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}; check the spelling")
+    return value
 
 
 def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:

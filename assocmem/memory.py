@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -16,6 +16,9 @@ from assocmem import _checks, storage
 from assocmem.crelu import CReLUFeatures
 from assocmem.recall import recall_folded
 from assocmem.rules import RULES, Rule, as_rule
+
+if TYPE_CHECKING:
+    from assocmem.diagnosis import Diagnosis
 
 # Bytes of folded features that are in memory at a time while a batch is stored or recalled. Large enough for
 # matrix products to run at full speed, small next to the weights of any memory for which it matters.
@@ -93,7 +96,8 @@ class AssociativeMemory:
     ) -> None:
         self.features = CReLUFeatures(key_dim, expansion, whiten=whiten, bias=bias, seed=seed, dtype=dtype)
         self.value_dim = _checks.as_size("value_dim", value_dim)
-        self.rule = as_rule(rule)
+        projection = self.features.projection
+        self.rule = as_rule(rule).for_features(projection.key_dim, self.expansion, self.features.whiten)
         self._state = self.rule.start(self.rank, self.value_dim, self.dtype)
         self._solved: NDArray[Any] | None = None
         self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
@@ -150,9 +154,7 @@ class AssociativeMemory:
     def alpha(self) -> float | None:
         """The penalty in use; None for a rule without one, or before it has been chosen."""
         self._flush()
-        if "alpha" in self._state:
-            return float(self._state["alpha"]) or None
-        return getattr(self.rule, "alpha", None)
+        return self.rule.penalty(self._state)
 
     def __repr__(self) -> str:
         return (
@@ -333,6 +335,35 @@ class AssociativeMemory:
             merged = self._empty_copy()
             merged._state = self.rule.merge(self._state, theirs_now)
         return merged
+
+    def diagnose(self, *, query_cosine: float = 0.9, error: float = 0.05, kind: str = "sign") -> Diagnosis:
+        """Say how full the memory is, how well it recalls by the laws of capacity, and for how many more pairs.
+
+        Parameters
+        ----------
+        query_cosine : float in [0, 1]
+            Cosine of noisy queries to the stored keys.
+        error : float in (0, 1]
+            Error allowed for them.
+        kind : {"sign", "gaussian", "onehot"}
+            Error of ±1 values, of values of variance 1, or of the largest of value_dim outputs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is out of range.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> memory = AssociativeMemory(key_dim=16, value_dim=1, expansion=2)
+        >>> memory.store(rng.standard_normal((60, 16)), rng.standard_normal((60, 1)))
+        >>> memory.diagnose().warning[:48]
+        'past capacity: 60 pairs in rank 48 can no longer'
+        """
+        from assocmem.diagnosis import diagnose  # it imports from here upward, for the laws of every rule
+
+        return diagnose(self, query_cosine=query_cosine, error=error, kind=kind)
 
     def copy(self) -> AssociativeMemory:
         """Return an independent copy."""

@@ -47,6 +47,14 @@ class Rule(ABC):
     def weights(self, state: State) -> NDArray[Any]:
         """Return the folded weights (rank, value_dim) that the state implies; may be an array of the state."""
 
+    def for_features(self, key_dim: int, expansion: int, whiten: bool) -> Rule:
+        """Return the rule for features of these sizes, key_dim counting a bias; most rules need not know them."""
+        return self
+
+    def penalty(self, state: State) -> float | None:
+        """Return the penalty on the squared weights in use; None for a rule without one, or before it is chosen."""
+        return None
+
     def full_layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
         """Shape and dtype of every array of the state."""
         return {"n_stored": COUNT, **self.layout(rank, value_dim, dtype)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
 from assocmem import _checks
+from assocmem.laws import best_penalty, feature_cosine, feature_cosine_gap
 from assocmem.rules._blas import (
     Matrix64,
     add_gram,
@@ -32,6 +35,10 @@ ROUNDING = 1e-6
 DIGITS_LOST = 1e-8  # what is left of the sum of squares carries rounding of 1e-16 of what was there
 VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it adds could hide a false pair
 
+GCV = "gcv"
+# Penalties that generalised cross-validation considers, as powers of ten of the largest eigenvalue.
+GCV_EXPONENTS = np.arange(-12.0, 3.01, 0.25)
+
 
 @dataclass(frozen=True)
 class Ridge(Rule):
@@ -45,19 +52,25 @@ class Ridge(Rule):
 
     Parameters
     ----------
-    alpha : float, at least 0
+    alpha : float, at least 0, or "gcv"
         Absolute penalty on the squared weights, in the features that the memory uses; what scikit-learn's `Ridge`
-        calls alpha.
+        calls alpha. "gcv" chooses it by generalised cross-validation whenever it solves: for values that are a
+        function of the key with noise. `AssociativeMemory.alpha` shows the choice.
+    query_cosine : float in (0, 1], or None
+        Instead of alpha: the cosine of queries to the keys that were stored (counting the bias, if there is one).
+        The penalty is then the best one for such queries, N (1 − κ²)/κ² times the mean ‖x‖², at every number N of
+        stored pairs. For whitened features.
 
     Raises
     ------
     TypeError, ValueError
-        If alpha is not such a number.
+        If a parameter is not such a number, both are given, or the features are not whitened.
 
     References
     ----------
     Hoerl and Kennard (1970), "Ridge Regression"; iterated Tikhonov regularisation: Engl, Hanke and Neubauer (1996),
-    "Regularization of Inverse Problems", section 5.1.
+    "Regularization of Inverse Problems", section 5.1. Golub, Heath and Wahba (1979), "Generalized Cross-Validation as a
+    Method for Choosing a Good Ridge Parameter".
 
     Examples
     --------
@@ -72,10 +85,51 @@ class Ridge(Rule):
     """
 
     name: ClassVar[str] = "ridge"
-    alpha: float = 0.0
+    alpha: float | str = 0.0
+    query_cosine: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "alpha", _checks.as_number("alpha", self.alpha, 0.0, np.finfo(float).max))
+        if self.alpha != GCV:
+            if isinstance(self.alpha, str):
+                raise ValueError(f"alpha is {self.alpha!r}; expected a number or {GCV!r}; check the spelling")
+            object.__setattr__(self, "alpha", _checks.as_number("alpha", self.alpha, 0.0, np.finfo(float).max))
+        if self.query_cosine is not None:
+            cosine = _checks.as_number("query_cosine", self.query_cosine, 0.0, 1.0, open_low=True)
+            object.__setattr__(self, "query_cosine", cosine)
+            if self.alpha != 0.0:
+                raise ValueError(
+                    f"alpha={self.alpha!r} and query_cosine={cosine} are both given; expected one, since each "
+                    f"chooses the penalty; drop the other"
+                )
+
+    def __repr__(self) -> str:
+        chosen = f"alpha={self.alpha!r}" if self.query_cosine is None else f"query_cosine={self.query_cosine}"
+        return f"Ridge({chosen})"
+
+    def for_features(self, key_dim: int, expansion: int, whiten: bool) -> Ridge:
+        """With a query cosine, return a rule that knows what it means for features of these sizes."""
+        if self.query_cosine is None:
+            return self
+        if not whiten:
+            raise ValueError(
+                f"query_cosine={self.query_cosine} is given for features that are not whitened; expected whiten=True, "
+                f"for which the law of the best penalty holds; use it, or give alpha"
+            )
+        cosine = (self.query_cosine, key_dim, expansion)
+        bound = replace(self)
+        # Not a field: two memories of one configuration have equal rules, and files need not hold it.
+        noise = float(best_penalty(1.0, feature_cosine(*cosine), feature_cosine_gap(*cosine)))
+        object.__setattr__(bound, "_penalty_per_pair", noise)
+        return bound
+
+    def penalty(self, state: State) -> float | None:
+        """Return α, as given or as chosen for what is stored; None where it has yet to be chosen."""
+        if self.alpha == GCV:
+            return gcv_penalty(state) if state["n_stored"] else None
+        if self.query_cosine is None:
+            return float(self.alpha)
+        # The trace of G is N · D · mean ‖x‖².
+        return mean_eigenvalue(state["gram"]) * float(self._penalty_per_pair)  # type: ignore[attr-defined]
 
     def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
         """The sums over all pairs."""
@@ -95,7 +149,7 @@ class Ridge(Rule):
 
     def weights(self, state: State) -> NDArray[Any]:
         """Solve (G + αI) U = Q, or its minimum-norm limit."""
-        return solve_ridge(state["gram"], state["cross"], self.alpha)
+        return solve_ridge(state["gram"], state["cross"], self.penalty(state) or 0.0)
 
     def verify(self, before: State, after: State) -> None:
         """Refuse sums that no pairs can have."""
@@ -218,3 +272,33 @@ def _iterate(factor: Matrix64, gram: Matrix64, penalty: float, target: Matrix64)
         solution += step
         last_size = size
     return solution, False
+
+
+def gcv_penalty(state: State) -> float:
+    """Penalty of least generalised cross-validation score, from the sums alone; one eigendecomposition, O(D³).
+
+    With G = E diag(s) Eᵀ and T = EᵀQ: GCV(α) = RSS(α)/N / (1 − df(α)/N)², where RSS is what no penalty explains
+    either, plus Σ (T²/s) (α/(s + α))², and N − df = N − rank + Σ α/(s + α): sums of positive terms.
+
+    References
+    ----------
+    Golub, Heath and Wahba (1979), Technometrics 21, equation 1.6.
+    """
+    spectrum, vectors = scipy.linalg.eigh(state["gram"], lower=True, check_finite=False)
+    held = spectrum > len(spectrum) * np.finfo(np.float64).eps * spectrum[-1]
+    if not held.any():
+        return 0.0
+    s = spectrum[held]
+    explained = ((vectors[:, held].T @ state["cross"]) ** 2).sum(axis=1) / s
+    n = float(state["n_stored"])
+    # N pairs of independent features are all explained: the difference would be rounding.
+    unexplained = max(float(state["squared_values"] - explained.sum()), 0.0) if n > len(s) else 0.0
+
+    def score(exponent: float) -> float:
+        lost = 1 / (1 + s / (10.0**exponent * s[-1]))
+        freedom = (max(n - len(s), 0.0) + lost.sum()) / n
+        return float((unexplained + explained @ lost**2) / n / freedom**2)
+
+    best = GCV_EXPONENTS[np.argmin([score(exponent) for exponent in GCV_EXPONENTS])]
+    refined = minimize_scalar(score, bounds=(best - 0.25, best + 0.25), method="bounded").x
+    return float(10.0**refined * s[-1])

@@ -180,6 +180,10 @@ class RecursiveLeastSquares(Rule):
         """Return U: it is up to date."""
         return state["solution"]
 
+    def penalty(self, state: State) -> float | None:
+        """Return α; None before the first pair has chosen it."""
+        return float(state["alpha"]) or self.alpha
+
     def refuse_forget(self) -> None:
         """Refuse with a forgetting factor: how much of a pair is left depends on when it was stored."""
         self._refuse_forgetting("forget")

@@ -1,0 +1,392 @@
+"""Measuring what a memory holds, beside what the laws predict."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, astuple, dataclass, fields
+from io import StringIO
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+from assocmem import _checks, laws
+from assocmem.memory import AssociativeMemory
+from assocmem.planning import Plan, plan
+from assocmem.prediction import KINDS, bits_of, predicted_error
+from assocmem.rules import Rule, as_rule
+
+__all__ = ["CapacityTable", "Plan", "Point", "interval", "measure", "noisy_keys", "plan"]
+
+CONFIDENCE: Final = 0.99
+
+# Pairs that are drawn, stored and recalled at a time: a stream of them never needs an array of N × anything.
+BLOCK = 1024
+
+# Squared errors of an exact recall that are rounding and not error.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Point:
+    """One line of a capacity table: a measured error with its interval, beside the predicted one.
+
+    The error is the share of wrong signs (kind "sign"), the mean squared error ("gaussian") or the share of wrong
+    classes ("onehot"). `low` and `high` enclose it with a confidence of 99 %. `bits_per_weight` is what the recalled
+    values tell of the stored ones, `share_of_limit` that over the 2 bits of Cover and Gardner; both are NaN for
+    Gaussian values. `penalty` is α / D for keys of norm 1; `predicted` is NaN where no law is known.
+    """
+
+    rule: str
+    kind: str
+    load: float
+    n_pairs: int
+    query_cosine: float
+    trials: int
+    penalty: float
+    measured: float
+    low: float
+    high: float
+    predicted: float
+    bits_per_weight: float
+    share_of_limit: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the interval contains the prediction."""
+        return self.low <= self.predicted <= self.high
+
+
+@dataclass(frozen=True)
+class CapacityTable:
+    """Measured points, as `measure` returns them; tables add up with ``+``."""
+
+    points: tuple[Point, ...]
+
+    def __add__(self, other: CapacityTable) -> CapacityTable:
+        return CapacityTable(self.points + other.points)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def agreement(self, *rules: str) -> float:
+        """Share of the intervals that contain the prediction, of rules whose label begins so (all, if none given)."""
+        judged = [point.agrees for point in self.points if not math.isnan(point.predicted) and _named(point, rules)]
+        return float(np.mean(judged)) if judged else math.nan
+
+    def to_records(self) -> NDArray[Any]:
+        """Return a NumPy record array with the fields of `Point`."""
+        kinds = {"str": "U64", "float": "f8", "int": "i8"}
+        dtype = [(field.name, kinds[str(field.type)]) for field in fields(Point)]
+        return np.array([astuple(point) for point in self.points], dtype).view(np.recarray)
+
+    def to_csv(self) -> str:
+        """Return the table as CSV, every number with all its digits."""
+        text = StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(field.name for field in fields(Point))
+        writer.writerows(astuple(point) for point in self.points)
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        """Return the table as a JSON list of objects; what is not a number is null."""
+        rows = [
+            {name: None if isinstance(entry, float) and math.isnan(entry) else entry for name, entry in row.items()}
+            for row in map(asdict, self.points)
+        ]
+        return json.dumps(rows, indent=1, allow_nan=False)
+
+
+def _named(point: Point, rules: Sequence[str]) -> bool:
+    return not rules or any(point.rule.lower().startswith(rule) for rule in rules)
+
+
+# ------------------------------------------------------------------------------------------------------ measuring
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One memory to fill and to question: all that a worker needs to know."""
+
+    rule: str | Rule
+    key_dim: int
+    value_dim: int
+    expansion: int
+    n_pairs: int
+    query_cosines: tuple[float, ...]
+    kind: str
+    queries: int
+    whiten: bool
+    dtype: str
+    seed: tuple[int, ...]
+
+    def build(self) -> AssociativeMemory:
+        """Return the empty memory."""
+        return AssociativeMemory(
+            self.key_dim,
+            self.value_dim,
+            expansion=self.expansion,
+            rule=self.rule,
+            whiten=self.whiten,
+            seed=int(np.random.default_rng((*self.seed, 0)).integers(2**31)),
+            dtype=self.dtype,
+        )
+
+    def blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[Any], np.random.Generator, NDArray[np.intp]]]:
+        """Keys of norm 1, values, a generator for the noise, and which pairs to ask for: the same in every pass."""
+        stride = -(-self.n_pairs // self.queries)
+        for start in range(0, self.n_pairs, BLOCK):
+            rng = np.random.default_rng((*self.seed, 1, start))
+            count = min(BLOCK, self.n_pairs - start)
+            keys = rng.standard_normal((count, self.key_dim))
+            keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+            asked = np.arange(-start % stride, count, stride)
+            yield keys, self._values(rng, count), rng, asked
+
+    def _values(self, rng: np.random.Generator, count: int) -> NDArray[Any]:
+        if self.kind == "onehot":
+            return np.eye(self.value_dim)[rng.integers(self.value_dim, size=count)]
+        values = rng.standard_normal((count, self.value_dim))
+        return np.where(values < 0, -1.0, 1.0) if self.kind == "sign" else values
+
+
+def _run(trial: _Trial) -> tuple[list[float], float, int]:
+    """Store, then recall at every cosine -> the mean errors, the penalty in use, and how many recalls were judged."""
+    memory = trial.build()
+    for keys, values, _, _ in trial.blocks():
+        memory.store(keys, values)
+    errors, judged = np.zeros(len(trial.query_cosines)), 0
+    for keys, values, rng, asked in trial.blocks():
+        if len(asked) == 0:
+            continue
+        keys, values = keys[asked], values[asked]
+        for index, cosine in enumerate(trial.query_cosines):
+            recalled = memory.recall(noisy_keys(keys, cosine, rng)).astype(np.float64)
+            errors[index] += _errors(trial.kind, recalled, values).sum()
+        judged += len(asked) if trial.kind == "onehot" else values.size
+    alpha = memory.alpha
+    return list(errors / judged), math.nan if alpha is None else alpha / memory.rank, judged
+
+
+def noisy_keys(keys: NDArray[Any], cosine: float, rng: np.random.Generator) -> NDArray[Any]:
+    """Return queries of the same norms at exactly this cosine to the keys, in random directions.
+
+    Parameters
+    ----------
+    keys : (N, key_dim)
+        Not zero.
+    cosine : float in [0, 1]
+        Cosine of query and key; keys of length 1 have no other directions, and stay as they are.
+    rng : numpy.random.Generator
+        Source of the directions.
+
+    Examples
+    --------
+    >>> keys = np.array([[3.0, 4.0, 0.0]])
+    >>> query = noisy_keys(keys, 0.6, np.random.default_rng(0))
+    >>> bool(np.isclose(np.sum(query * keys), 0.6 * 25)), bool(np.isclose(np.linalg.norm(query), 5))
+    (True, True)
+    """
+    if cosine == 1 or keys.shape[1] == 1:
+        return keys
+    norms = np.linalg.norm(keys, axis=1, keepdims=True)
+    units = keys / norms
+    noise = rng.standard_normal(keys.shape)
+    noise -= (noise * units).sum(axis=1, keepdims=True) * units
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    return np.asarray(norms * (cosine * units + math.sqrt((1 - cosine) * (1 + cosine)) * noise))
+
+
+def _errors(kind: str, recalled: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+    if kind == "gaussian":
+        return np.asarray((recalled - values) ** 2)
+    if kind == "onehot":
+        return np.asarray(recalled.argmax(axis=1) != values.argmax(axis=1))
+    # A recall of exactly 0 tells nothing: half an error.
+    return np.asarray(np.where(recalled == 0, 0.5, recalled * values < 0))
+
+
+def interval(errors: ArrayLike, judged: int, *, counts: bool) -> tuple[float, float]:
+    """Interval of confidence 99 % for the mean error, from the errors of independent trials.
+
+    Student's t over the trials, whose recalls are not independent of each other; for counts no narrower than the
+    interval of Clopper and Pearson would be if they were, which also covers trials that saw no error at all.
+
+    Parameters
+    ----------
+    errors : (trials,)
+        Mean error of every trial.
+    judged : int
+        Recalls judged in all trials together.
+    counts : bool
+        Whether the errors are shares of wrong ones, or means of squares.
+
+    Examples
+    --------
+    >>> low, high = interval([0.0, 0.0], judged=1000, counts=True)
+    >>> low, round(high, 4)
+    (0.0, 0.0053)
+    """
+    trials = np.asarray(errors, np.float64)
+    mean, tail = float(trials.mean()), (1 - CONFIDENCE) / 2
+    low, high = mean, mean
+    if len(trials) > 1:
+        reach = stats.t.ppf(1 - tail, len(trials) - 1) * trials.std(ddof=1) / math.sqrt(len(trials))
+        low, high = mean - reach, mean + reach
+    if counts:
+        wrong = mean * judged
+        low = min(low, special.betaincinv(wrong, judged - wrong + 1, tail) if wrong > 0 else 0.0)
+        high = max(high, special.betaincinv(wrong + 1, judged - wrong, 1 - tail) if wrong < judged else 1.0)
+    else:
+        low, high = low - ROUNDING, high + ROUNDING
+    return max(float(low), 0.0), float(high)
+
+
+def measure(
+    rule: str | Rule = "ridge",
+    *,
+    key_dim: int = 128,
+    value_dim: int = 16,
+    expansion: int = 3,
+    loads: Sequence[float] = (0.2, 0.5, 0.8, 1.5),
+    query_cosines: Sequence[float] = (1.0, 0.9),
+    kind: str = "sign",
+    trials: int = 5,
+    queries: int = 2048,
+    whiten: bool = True,
+    dtype: str = "float64",
+    seed: int = 0,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> CapacityTable:
+    """Measure recall errors beside the predicted ones: every trial builds, fills and questions a new memory.
+
+    Keys have norm 1 and random directions, values are independent. Pairs are drawn in blocks, the second time from
+    the same seeds, so that what is in memory at a time is the memory itself.
+
+    Parameters
+    ----------
+    rule : rule name or object
+        As for `AssociativeMemory`.
+    key_dim, value_dim, expansion, whiten, dtype
+        As for `AssociativeMemory`; for one-hot values value_dim is the number of classes.
+    loads : sequence of float above 0
+        Loads N / D; the N that is nearest is stored, at least one pair.
+    query_cosines : sequence of float in [0, 1]
+        Cosines of the queries to the stored keys; 1 asks for the stored keys themselves.
+    kind : {"sign", "gaussian", "onehot"}
+        Values ±1, Gaussian of variance 1, or one-hot.
+    trials : int, at least 2
+        Memories per load.
+    queries : int
+        Pairs that are asked for in a trial, evenly spread over all that are stored.
+    seed : int
+        The same seed gives the same table, with any number of processes.
+    processes : int
+        Trials run side by side.
+    progress : function (trials done, all trials), optional
+        Called after every trial.
+
+    Returns
+    -------
+    CapacityTable
+        One point for every load and cosine.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is unusable.
+
+    Examples
+    --------
+    >>> table = measure("hebbian", key_dim=32, loads=[0.5], query_cosines=[1.0], trials=3)
+    >>> point = table.points[0]
+    >>> point.n_pairs, point.low < point.predicted < point.high
+    (64, True)
+    """
+    low = np.nextafter(0.0, 1.0)
+    load_list = [_checks.as_number("load", load, low, 1e9) for load in loads]
+    cosines = tuple(_checks.as_number("query_cosine", cosine, 0.0, 1.0) for cosine in query_cosines)
+    trials, queries = _checks.as_size("trials", trials, 2), _checks.as_size("queries", queries)
+    seed = _checks.as_size("seed", seed, 0)
+    rank = AssociativeMemory(key_dim, 1, expansion=expansion, rule=rule, whiten=whiten, dtype=dtype).rank
+    todo = [
+        _Trial(
+            rule=rule,
+            key_dim=key_dim,
+            value_dim=_checks.as_size("value_dim", value_dim),
+            expansion=expansion,
+            n_pairs=max(1, round(load * rank)),
+            query_cosines=cosines,
+            kind=_checks.as_choice("kind", kind, KINDS),
+            queries=queries,
+            whiten=whiten,
+            dtype=dtype,
+            seed=(seed, index, trial),
+        )
+        for index, load in enumerate(load_list)
+        for trial in range(trials)
+    ]
+    results = []
+    for result in _run_all(todo, _checks.as_size("processes", processes)):
+        results.append(result)
+        if progress is not None:
+            progress(len(results), len(todo))
+    points = [
+        point
+        for first in range(0, len(todo), trials)
+        for point in _points(todo[first], rank, results[first : first + trials])
+    ]
+    return CapacityTable(tuple(points))
+
+
+def _run_all(todo: list[_Trial], processes: int) -> Iterator[tuple[list[float], float, int]]:
+    if processes == 1:
+        yield from map(_run, todo)
+        return
+    # Spawned and not forked: a fork copies the locks of running BLAS and numba threads, but not the threads.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_run, todo)
+
+
+def _points(trial: _Trial, rank: int, results: list[tuple[list[float], float, int]]) -> Iterator[Point]:
+    """Summarise the trials of one load, cosine by cosine."""
+    load, rule = trial.n_pairs / rank, as_rule(trial.rule)
+    penalty = float(np.mean([result[1] for result in results]))
+    judged = sum(result[2] for result in results)
+    sizes = {"key_dim": trial.key_dim, "expansion": trial.expansion, "value_dim": trial.value_dim}
+    for index, cosine in enumerate(trial.query_cosines):
+        errors = [result[0][index] for result in results]
+        low, high = interval(errors, judged, counts=trial.kind != "gaussian")
+        predicted = math.nan
+        if trial.whiten:
+            given = 0.0 if math.isnan(penalty) else penalty
+            predicted = predicted_error(rule, load, cosine, trial.kind, penalty=given, **sizes)
+        measured = float(np.mean(errors))
+        bits = bits_of(trial.kind, load, measured, trial.value_dim)
+        yield Point(
+            rule=label_of(rule),
+            kind=trial.kind,
+            load=load,
+            n_pairs=trial.n_pairs,
+            query_cosine=cosine,
+            trials=len(results),
+            penalty=penalty,
+            measured=measured,
+            low=low,
+            high=high,
+            predicted=predicted,
+            bits_per_weight=bits,
+            share_of_limit=bits / laws.COVER_GARDNER_LIMIT,
+        )
+
+
+def label_of(rule: Rule) -> str:
+    """Name a rule, and its configuration where it is not the default one."""
+    return rule.name if rule == as_rule(rule.name) else repr(rule)

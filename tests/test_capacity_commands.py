@@ -1,0 +1,115 @@
+"""The commands, through typer's runner, and their pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from assocmem.capacity import measure
+from assocmem.capacity_commands import register
+from assocmem.rules import Hebbian, Ridge
+
+mpl.use("Agg")
+
+PNG = b"\x89PNG"
+
+
+def run(*arguments: str) -> Result:
+    app = typer.Typer()
+    register(app)
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def words(text: str) -> str:
+    """The text of a refusal without the frame around it."""
+    return " ".join(text.replace("│", " ").split())
+
+
+SMALL = ("--key-dim", "16", "--value-dim", "4", "--expansion", "2", "--loads", "0.2,0.8", "--cosines", "1,0.9")
+
+
+@pytest.mark.parametrize("kind", ["sign", "gaussian", "onehot"])
+def test_capacity_prints_and_writes_what_it_measured(tmp_path: Path, kind: str) -> None:
+    result = run(
+        "capacity", *SMALL, "--rules", "hebbian,ridge@0.9", "--trials", "2", "--kind", kind, "--out", str(tmp_path)
+    )
+    assert result.exit_code == 0, result.output
+    assert "of the 99 % intervals of hebbian and ridge contain the prediction" in words(result.output)
+    rows = list(csv.DictReader((tmp_path / "capacity.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["rule"] for row in rows] == 4 * ["hebbian"] + 4 * ["Ridge(query_cosine=0.9)"]
+    assert [float(row["measured"]) for row in rows] == [
+        row["measured"] for row in json.loads((tmp_path / "capacity.json").read_text(encoding="utf-8"))
+    ]
+    for row in rows:
+        assert f"{float(row['measured']):.4f}" in result.output
+    assert (tmp_path / "capacity.png").read_bytes()[:4] == PNG
+
+
+def test_predictions_lie_in_the_intervals_and_wrong_ones_do_not() -> None:
+    sample = [measure(rule, value_dim=8, loads=[0.2, 0.6, 1.25, 2.0]) for rule in ("hebbian", "ridge")]
+    assert (sample[0] + sample[1]).agreement("hebbian", "ridge") >= 0.93  # 15 of 16
+    wrong = sample[0].points[0]
+    assert not type(wrong)(**{**wrong.__dict__, "predicted": wrong.high * 1.01}).agrees
+
+
+def test_the_pictures_have_their_labels() -> None:
+    from assocmem import capacity_plots
+
+    rules = {"hebbian": Hebbian(), "Ridge(query_cosine=0.9)": Ridge(query_cosine=0.9)}
+    tables = [
+        measure(rule, key_dim=16, value_dim=4, expansion=2, loads=[0.3, 0.8], trials=2) for rule in rules.values()
+    ]
+    figure = capacity_plots.capacity_figure(tables[0] + tables[1], rules, key_dim=16, expansion=2, value_dim=4)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(rules)
+    panels = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in panels] == [
+        "query cosine 1",
+        "query cosine 0.9",
+        "bits recalled, query cosine 1",
+    ]
+    assert all(axis.get_xlabel() == "load N / D" and axis.get_ylabel() for axis in panels)
+    figure = capacity_plots.sign_loss_figure([1, 2], [(0.5, 0.5), (0.7, 0.7)], [(8, 0.0, 0.0), (20, 0.3, 0.0)], 16)
+    assert all(
+        axis.get_title() and axis.get_xlabel() and axis.get_ylabel() and axis.get_legend() for axis in figure.axes
+    )
+    mpl.pyplot.close("all")
+
+
+def test_plan_prints_its_answer_and_refuses_with_what_would_do() -> None:
+    result = run("plan", "128", "16", "--pairs", "500", "--query-cosine", "0.9")
+    assert result.exit_code == 0, result.output
+    for line in ("expansion", "predicted error", "bytes on disk", "recall operations", "Ridge(query_cosine=0.9)"):
+        assert line in result.output
+    refused = run("plan", "16", "4", "--pairs", "100000")
+    assert refused.exit_code == 2
+    assert "expected a smaller wish; possible are up to" in words(refused.output)
+
+
+def test_sign_loss_shows_table_and_picture(tmp_path: Path) -> None:
+    result = run("sign-loss", "--key-dim", "16", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    for figure in ("0.9471", "0.8662", "0.6343", "0.3749", "0.3634", "0.5000"):
+        assert figure in result.output
+    assert (tmp_path / "sign-loss.png").read_bytes()[:4] == PNG
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("capacity", "--rules", "magic"), "rule is 'magic'"),
+        (("capacity", "--loads", "much"), "expected numbers with commas"),
+        (("capacity", "--kind", "colour"), "kind is 'colour'"),
+        (("capacity", "--rules", "ridge@2"), "query_cosine is 2.0"),
+        (("sign-loss", "--key-dim", "1"), "expected at least 2"),
+    ],
+)
+def test_wrong_options_are_refused_in_words(arguments: tuple[str, ...], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in words(result.output)
