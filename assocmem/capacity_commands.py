@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -23,27 +23,17 @@ DEFAULT_RULES = "hebbian,delta,ridge,ridge@0.9,rls"
 DEFAULT_LOADS = "0.05,0.1,0.2,0.4,0.6,0.8,0.9,1.1,1.25,1.5,2"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the three commands to an application."""
-    app.command("capacity")(capacity_command)
-    app.command("plan")(plan_command)
-    app.command("sign-loss")(sign_loss_command)
-
-
 def _numbers(name: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"--{name} is {text!r}; expected numbers with commas, for example 0.5,1") from None
+        raise ValueError(f"--{name} is {text!r}; expected numbers with commas, for example 0.5,1") from None
 
 
 def _rule_of(text: str) -> Rule:
     """Return the rule of a name, or of ``ridge@0.9``: ridge with the best penalty for queries of cosine 0.9."""
     name, _, cosine = text.strip().partition("@")
-    try:
-        return Ridge(query_cosine=_numbers("rules", cosine)[0]) if cosine and name == "ridge" else as_rule(text.strip())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    return Ridge(query_cosine=_numbers("rules", cosine)[0]) if cosine and name == "ridge" else as_rule(text.strip())
 
 
 def capacity_command(
@@ -65,29 +55,24 @@ def capacity_command(
     console = Console()
     chosen = {label_of(rule): rule for rule in map(_rule_of, rules.split(","))}
     table = CapacityTable(())
-    try:
-        with Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
-        ) as progress:
-            for label, rule in chosen.items():
-                task = progress.add_task(label, total=None)
-                table += measure(
-                    rule,
-                    key_dim=key_dim,
-                    value_dim=value_dim,
-                    expansion=expansion,
-                    loads=_numbers("loads", loads),
-                    query_cosines=_numbers("cosines", cosines),
-                    kind=kind,
-                    trials=trials,
-                    queries=queries,
-                    dtype=dtype,
-                    seed=seed,
-                    processes=processes,
-                    progress=lambda done, total, task=task: progress.update(task, completed=done, total=total),  # type: ignore[misc]
-                )
-    except (TypeError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from None
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console) as progress:
+        for label, rule in chosen.items():
+            task = progress.add_task(label, total=None)
+            table += measure(
+                rule,
+                key_dim=key_dim,
+                value_dim=value_dim,
+                expansion=expansion,
+                loads=_numbers("loads", loads),
+                query_cosines=_numbers("cosines", cosines),
+                kind=kind,
+                trials=trials,
+                queries=queries,
+                dtype=dtype,
+                seed=seed,
+                processes=processes,
+                progress=lambda done, total, task=task: progress.update(task, completed=done, total=total),  # type: ignore[misc]
+            )
     console.print(_capacity_table(table))
     console.print(
         f"{table.agreement('hebbian', 'ridge'):.1%} of the 99 % intervals of hebbian and ridge contain the prediction, "
@@ -152,20 +137,17 @@ def plan_command(
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
 ) -> None:
     """Size a memory: the smallest for so many pairs, or the most pairs for so many bytes."""
-    try:
-        answer = plan(
-            key_dim,
-            value_dim,
-            pairs,
-            error=error,
-            kind=kind,
-            query_cosine=query_cosine,
-            rule=rule,
-            dtype=dtype,
-            memory_bytes=memory_bytes,
-        )
-    except (TypeError, ValueError) as refusal:
-        raise typer.BadParameter(str(refusal)) from None
+    answer = plan(
+        key_dim,
+        value_dim,
+        pairs,
+        error=error,
+        kind=kind,
+        query_cosine=query_cosine,
+        rule=rule,
+        dtype=dtype,
+        memory_bytes=memory_bytes,
+    )
     shown = Table(title="plan", show_header=False)
     for field in fields(answer):
         entry = getattr(answer, field.name)
@@ -181,7 +163,7 @@ def sign_loss_command(
 ) -> None:
     """Show what aligned weights hide of the signs of their inputs, and what cures it."""
     if key_dim < 2:
-        raise typer.BadParameter(f"--key-dim is {key_dim}; expected at least 2; pass a larger one")
+        raise ValueError(f"--key-dim is {key_dim}; expected at least 2; pass a larger one")
     console = Console()
     _print_losses(console)
     expansions = (1, 2, 4, 8)
@@ -240,3 +222,6 @@ def _aligned(key_dim: int, expansion: int, seed: int) -> tuple[float, float, flo
     memory.store(rng.standard_normal((n, key_dim)), rng.standard_normal((n, 8)))
     report = information.sign_report(memory)
     return float(report.aligned.mean()), float(report.aligned_by_law.mean()), float(report.loss.mean())
+
+
+COMMANDS: Final = {"capacity": capacity_command, "plan": plan_command, "sign-loss": sign_loss_command}

@@ -1,4 +1,4 @@
-"""The command line: ``assocmem demo``, ``store``, ``recall`` and ``info``.
+"""The command line: ``assocmem demo``, ``store``, ``recall`` and ``info``; and those of `capacity_commands`.
 
 A command is a function, whose signature typer turns into options, and an entry in `COMMANDS`. Commands raise what the
 package raises; `reporting` turns every error that a user can cause into one line and exit status 2.
@@ -21,6 +21,7 @@ from assocmem import AssociativeMemory, _checks, storage
 from assocmem.rules import RULES, Rule, as_rule
 
 try:
+    import matplotlib as mpl  # noqa: F401, for the commands with pictures
     import typer
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -153,8 +154,16 @@ def info(file: Annotated[Path, typer.Argument(help="A memory that was saved.", s
     }
     for name, value in rows.items():
         table.add_row(name, str(value))
+    diagnosis = memory.diagnose()
+    table.add_row("predicted sign error", f"{diagnosis.clean_error:.3g}")
+    table.add_row(f"  at cosine {diagnosis.query_cosine:g}", f"{diagnosis.noisy_error:.3g}")
+    left = "unknown" if diagnosis.pairs_left is None else f"{diagnosis.pairs_left:,}"
+    table.add_row(f"pairs left until {diagnosis.error:.0%} there", left)
+    table.add_row("condition", f"{diagnosis.condition:.3g}")
     typer.echo(f"{file}:")
     Console().print(table)
+    if diagnosis.warning:
+        typer.echo(diagnosis.warning)
 
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (demo, store, recall, info)
@@ -171,11 +180,15 @@ def main() -> None:
 
 
 def build() -> typer.Typer:
-    """Return the program: one subcommand for every function in `COMMANDS`."""
+    """Return the program: one subcommand for every function in `COMMANDS`, here and in `capacity_commands`."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
     app.callback()(program)
+    from assocmem import capacity_commands  # needs the extra, which `main` has looked for
+
     for command in COMMANDS:
         app.command()(reporting(command))
+    for name, named in capacity_commands.COMMANDS.items():
+        app.command(name)(reporting(named))
     return app
 
 

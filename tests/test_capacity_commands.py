@@ -8,11 +8,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
+from assocmem import cli
 from assocmem.capacity import measure
-from assocmem.capacity_commands import register
 from assocmem.rules import Hebbian, Ridge
 
 mpl.use("Agg")
@@ -21,9 +20,7 @@ PNG = b"\x89PNG"
 
 
 def run(*arguments: str) -> Result:
-    app = typer.Typer()
-    register(app)
-    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
+    return CliRunner().invoke(cli.build(), list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
 
 
 def words(text: str) -> str:

@@ -8,10 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from assocmem import _checks
-from assocmem.laws import best_penalty, feature_cosine, feature_cosine_gap
 from assocmem.rules._blas import (
     Matrix64,
     add_gram,
@@ -115,6 +113,12 @@ class Ridge(Rule):
                 f"query_cosine={self.query_cosine} is given for features that are not whitened; expected whiten=True, "
                 f"for which the law of the best penalty holds; use it, or give alpha"
             )
+        from assocmem.laws import (  # not with the package: scipy.special
+            best_penalty,
+            feature_cosine,
+            feature_cosine_gap,
+        )
+
         cosine = (self.query_cosine, key_dim, expansion)
         bound = replace(self)
         # Not a field: two memories of one configuration have equal rules, and files need not hold it.
@@ -284,6 +288,8 @@ def gcv_penalty(state: State) -> float:
     ----------
     Golub, Heath and Wahba (1979), Technometrics 21, equation 1.6.
     """
+    from scipy.optimize import minimize_scalar  # not with the package: it doubles the time of its import
+
     spectrum, vectors = scipy.linalg.eigh(state["gram"], lower=True, check_finite=False)
     held = spectrum > len(spectrum) * np.finfo(np.float64).eps * spectrum[-1]
     if not held.any():
