@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -224,4 +225,8 @@ def _aligned(key_dim: int, expansion: int, seed: int) -> tuple[float, float, flo
     return float(report.aligned.mean()), float(report.aligned_by_law.mean()), float(report.loss.mean())
 
 
-COMMANDS: Final = {"capacity": capacity_command, "plan": plan_command, "sign-loss": sign_loss_command}
+COMMANDS: Final[dict[str, Callable[..., None]]] = {
+    "capacity": capacity_command,
+    "plan": plan_command,
+    "sign-loss": sign_loss_command,
+}
