@@ -28,7 +28,7 @@ def compare(dtype: type, p: int, n: int) -> tuple[float, float, float]:
         by_rows = paired(lambda: projection.project(keys), lambda: matrix @ keys, repeats=1000)
         by_columns = paired(lambda: projection.project(keys), lambda: keys @ transposed, repeats=1000)
         return min(by_rows, by_columns, key=lambda times: times[2])
-    return paired(lambda: projection.project(keys), lambda: keys @ transposed, rounds=7, repeats=5)
+    return paired(lambda: projection.project(keys), lambda: keys @ transposed, rounds=5, repeats=3)
 
 
 def main() -> None:
