@@ -132,6 +132,7 @@ def test_infinity_is_not_saved(saved):
 def test_paths_of_every_kind(saved):
     for path in (saved, str(saved), os.fsencode(saved)):
         AssociativeMemory.load(path).save(path)
+        assert AssociativeMemory.load(path).n_stored == 20
 
 
 def test_a_failing_save_leaves_the_old_file_and_no_rubbish(saved, monkeypatch):
