@@ -237,7 +237,7 @@ def measured(
 def show(rows: list[Row], loads: tuple[float, ...], what: str) -> None:
     headings = ["memory", *(f"load {load}" for load in loads), "pairs at 1 %", "per 1000 numbers"]
     lines = [
-        [name, *(f"{clean:.4f}, {noisy:.4f}" for clean, noisy in cells), held, f"{share:.1f}"]
+        [name, *(f"{clean:.4f}, {noisy:.4f}" for clean, noisy in cells), held, f"{share:.3g}"]
         for name, cells, held, share in rows
     ]
     print(f"{what}: wrong signs of stored keys, of queries at cosine {COSINE}")
@@ -246,22 +246,23 @@ def show(rows: list[Row], loads: tuple[float, ...], what: str) -> None:
     print(f"fewest wrong signs at cosine {COSINE} and equal storage:")
     for column, load in enumerate(loads):
         best = min(row[1][column][1] for row in bounded)
-        print(f"  load {load}: {' and '.join(row[0] for row in bounded if row[1][column][1] == best)}")
+        names = [row[0] for row in bounded if row[1][column][1] == best]
+        print(f"  load {load}: {'; '.join(names) if len(names) < 4 else f'{len(names)} of them, {best:.4f}'}")
     print(f"most pairs per number: {max(rows, key=lambda row: row[-1])[0]}\n")
 
 
-def draw(panels: list[tuple[str, tuple[float, ...], list[Row]]]) -> Figure:
+def draw(panels: list[tuple[str, str, tuple[float, ...], list[Row]]]) -> Figure:
     """Errors of noisy queries against load; lines differ by marker and dash as well as by shade."""
     figure = Figure(figsize=(13, 8), dpi=120, layout="constrained")
     markers, dashes = "osD^vP*X<>", ("-", "--", ":", "-.")
-    for axes, (title, loads, rows) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, (title, below, loads, rows) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for index, (name, cells, _, share) in enumerate(rows):
             style: dict[str, Any] = {"marker": markers[index % 10], "linestyle": dashes[index % 4]}
             shade = "black" if name.startswith("CReLU") else "0.5"
             noisy = [cell[1] for cell in cells]
-            axes.plot(loads, noisy, color=shade, markersize=8, label=f"{name}: {share:.1f}", **style)
+            axes.plot(loads, noisy, color=shade, markersize=8, label=f"{name}: {share:.3g}", **style)
         axes.axhline(ALLOWED, color="0.8", linewidth=1, zorder=0)
-        axes.set(title=title, xlabel="load: values / stored numbers", ylabel=f"wrong signs at cosine {COSINE}")
+        axes.set(title=title, xlabel=below, ylabel=f"wrong signs at cosine {COSINE}")
         axes.set_yscale("symlog", linthresh=0.003)
         axes.set_ylim(-0.0003, 0.6)
         axes.set_yticks([0, 0.003, 0.01, 0.03, 0.1, 0.3], ["0", "0.3 %", "1 %", "3 %", "10 %", "30 %"])
@@ -289,6 +290,9 @@ def main() -> None:
                 measured(label, lambda n, how=learn, k=steps: auto_errors(how, n, k), auto_loads, rank, numbers)
             )
     show(auto, auto_loads, f"patterns of ±1 as their own values, d = {KEY_DIM}, load = patterns · d / stored numbers")
-    panels = [("values of their own", loads, rows), ("patterns recall themselves", auto_loads, auto)]
+    panels = [
+        ("pairs of key and value", "load: pairs / D", loads, rows),
+        ("patterns recall themselves", "load: patterns · d / stored numbers", auto_loads, auto),
+    ]
     draw(panels).savefig("capacity-peers.png")
     print("capacity-peers.png")
