@@ -5,7 +5,8 @@ weights per output: the linear pseudo-inverse has as many as a key is long, and 
 memories and the pseudo-inverse need the D × D sums while they learn, Hebbian ones do not.
 
 A second table has patterns of ±1 that are their own values, for Hopfield networks. A Hopfield network stores d² numbers
-and a CReLU memory at least 2 d², so that they are compared at the same load, patterns · d / stored numbers. Hopfield's matrices are symmetric: half of their numbers would do, and the notes say so.
+and a CReLU memory at least 2 d², so that they are compared at the same load, patterns · d / stored numbers. Hopfield's
+matrices are symmetric: half of their numbers would do, which a note says.
 """
 
 from __future__ import annotations
@@ -291,7 +292,7 @@ def main() -> None:
             )
     show(auto, auto_loads, f"patterns of ±1 as their own values, d = {KEY_DIM}, load = patterns · d / stored numbers")
     print(
-        "Hopfield's and the pseudo-inverse's matrices are symmetric: kept as triangles they hold twice as many per number"
+        "matrices of Hopfield and the pseudo-inverse are symmetric: kept as triangles they hold twice as many per number"
     )
     panels = [
         ("pairs of key and value", "load: pairs / D", loads, rows),
