@@ -291,9 +291,7 @@ def main() -> None:
                 measured(label, lambda n, how=learn, k=steps: auto_errors(how, n, k), auto_loads, rank, numbers)
             )
     show(auto, auto_loads, f"patterns of ±1 as their own values, d = {KEY_DIM}, load = patterns · d / stored numbers")
-    print(
-        "matrices of Hopfield and the pseudo-inverse are symmetric: kept as triangles they hold twice as many per number"
-    )
+    print("the matrices of Hopfield and pseudo-inverse are symmetric: kept as triangles, twice as many per number")
     panels = [
         ("pairs of key and value", "load: pairs / D", loads, rows),
         ("patterns recall themselves", "load: patterns · d / stored numbers", auto_loads, auto),
