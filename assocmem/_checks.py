@@ -103,8 +103,6 @@ def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], boo
     ValueError
         If the rows differ in length, or their length is not `width`.
     """
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise TypeError(f"{name} are masked; expected every entry; drop the rows, or fill them with filled()")
     if not isinstance(array, np.ndarray):
         try:
             array = np.asarray(array)
@@ -115,6 +113,8 @@ def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], boo
             ) from None
         if array.size == 0 and array.dtype == np.float64:
             array = array.reshape(0, width) if array.ndim < 2 else array
+    elif type(array) is not np.ndarray and np.ma.is_masked(array):
+        raise TypeError(f"{name} are masked; expected every entry; drop the rows, or fill them with filled()")
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"{name} have dtype {array.dtype}; expected real numbers; "
