@@ -200,10 +200,11 @@ class AssociativeMemory:
             in_one = len(key_table) <= self._chunk_rows
             state = self._state if in_one else {name: array.copy() for name, array in self._state.items()}
             for features, targets in self._feature_chunks(key_table, value_table):
-                self.rule.store(state, features, targets)
                 self._solved = None
+                self.rule.store(state, features, targets)
                 report(progress, len(features))
             self._state = state
+            self._solved = None  # whoever watched the progress may have recalled, from the old state
 
     def recall(
         self, keys: ArrayLike, out: NDArray[Any] | None = None, *, progress: Progress | None = None

@@ -328,6 +328,15 @@ def test_what_stops_a_store_half_way_leaves_no_trace(name, monkeypatch):
     assert np.array_equal(memory.recall(keys), before)
 
 
+def test_a_recall_from_within_progress_is_not_kept(monkeypatch):
+    monkeypatch.setattr(assocmem.memory, "CHUNK_BYTES", 1)
+    watched, plain = AssociativeMemory(8, 2), AssociativeMemory(8, 2)
+    keys, values = pairs(600, 8, 2)
+    watched.store(keys, values, progress=lambda n_done: watched.recall(keys[0]))
+    plain.store(keys, values)
+    assert np.array_equal(watched.recall(keys), plain.recall(keys))
+
+
 @every_rule
 def test_threads_that_recall_what_is_pending_store_it_once(name):
     keys, values = pairs(200, 8, 2)
