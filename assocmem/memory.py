@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks, storage
-from assocmem.crelu import CReLUFeatures
+from assocmem._core import MemoryCore, Progress, report
 from assocmem.recall import recall_folded
-from assocmem.rules import RULES, Rule, as_rule
+from assocmem.rules import RULES
 
 if TYPE_CHECKING:
     from assocmem.diagnosis import Diagnosis
 
-# Bytes of folded features that are in memory at a time while a batch is stored or recalled. Large enough for
-# matrix products to run at full speed, small next to the weights of any memory for which it matters.
-CHUNK_BYTES = 32 * 2**20
-
-# Pairs that wait to be stored together, so that a stream of single pairs still works in matrix products.
-PENDING = 256
-
 KIND = "memory"
 
-Progress: TypeAlias = Callable[[int], object]
 
-
-class AssociativeMemory:
+class AssociativeMemory(MemoryCore):
     """A key-value associative memory of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.
@@ -65,8 +52,8 @@ class AssociativeMemory:
 
     Notes
     -----
-    Any number of threads may recall at the same time, and writes queue. A recall beside a write of the rules
-    "hebbian", "delta" and "rls" may see part of the write: their weights change in place.
+    Any number of threads may recall while one writes: a recall sees the memory before or after a write, never between.
+    Writes queue.
 
     Examples
     --------
@@ -81,86 +68,6 @@ class AssociativeMemory:
     >>> memory
     AssociativeMemory(key_dim=64, value_dim=10, expansion=4, rule=Ridge(alpha=0.0), n_stored=150, rank=320)
     """
-
-    def __init__(
-        self,
-        key_dim: int,
-        value_dim: int,
-        *,
-        expansion: int = 4,
-        rule: str | Rule = "ridge",
-        whiten: bool = True,
-        bias: float = 0.0,
-        seed: int = 0,
-        dtype: DTypeLike = "float64",
-    ) -> None:
-        self.features = CReLUFeatures(key_dim, expansion, whiten=whiten, bias=bias, seed=seed, dtype=dtype)
-        self.value_dim = _checks.as_size("value_dim", value_dim)
-        projection = self.features.projection
-        self.rule = as_rule(rule).for_features(projection.key_dim, self.expansion, self.features.whiten)
-        self._state = self.rule.start(self.rank, self.value_dim, self.dtype)
-        self._solved: NDArray[Any] | None = None
-        self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
-        self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
-        self._n_pending = 0
-        self._lock = threading.RLock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the lock, which belongs to one process."""
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._lock = threading.RLock()
-
-    # ------------------------------------------------------------------------------------------------ sizes
-
-    @property
-    def key_dim(self) -> int:
-        """Length of a key."""
-        return self.features.key_dim
-
-    @property
-    def expansion(self) -> int:
-        """Number of random orthogonal blocks."""
-        return self.features.expansion
-
-    @property
-    def n_units(self) -> int:
-        """Number m of CReLU units."""
-        return self.features.n_units
-
-    @property
-    def rank(self) -> int:
-        """Dimension D of the folded features: the number of pairs that can be recalled exactly."""
-        return self.features.rank
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of features and weights."""
-        return self.features.dtype
-
-    @property
-    def n_stored(self) -> int:
-        """Number of pairs stored and not forgotten."""
-        return int(self._state["n_stored"]) + self._n_pending
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the state: what a saved file holds, whatever was stored."""
-        return sum(array.nbytes for array in self._state.values())
-
-    @property
-    def alpha(self) -> float | None:
-        """The penalty in use; None for a rule without one, or before it has been chosen."""
-        self._flush()
-        return self.rule.penalty(self._state)
-
-    def __repr__(self) -> str:
-        return (
-            f"AssociativeMemory(key_dim={self.key_dim}, value_dim={self.value_dim}, expansion={self.expansion}, "
-            f"rule={self.rule}, n_stored={self.n_stored}, rank={self.rank})"
-        )
 
     # ------------------------------------------------------------------------------------------- store, recall
 
@@ -190,21 +97,21 @@ class AssociativeMemory:
         1
         """
         key_table, value_table = self._checked_pairs(keys, values)
-        with self._lock:
-            if self._n_pending + len(key_table) <= PENDING:
+        with self._writing:
+            if len(key_table) <= len(self._pending_keys):
                 self._append(key_table, value_table)
                 report(progress, len(key_table))
-                return
-            self._flush()
-            # Whatever stops the work between two chunks, the interrupt of a user included, leaves the old state.
-            in_one = len(key_table) <= self._chunk_rows
-            state = self._state if in_one else {name: array.copy() for name, array in self._state.items()}
-            for features, targets in self._feature_chunks(key_table, value_table):
-                self._solved = None
-                self.rule.store(state, features, targets)
-                report(progress, len(features))
-            self._state = state
-            self._solved = None  # whoever watched the progress may have recalled, from the old state
+            elif len(key_table) <= self._chunk_rows:
+                for features, targets in self._feature_chunks(key_table, value_table):
+                    self._store_now(features, targets)
+                report(progress, len(key_table))
+            else:
+                # Whatever stops the work between two chunks, the interrupt of a user included, leaves the old state.
+                state = self._copied_state()
+                for features, targets in self._feature_chunks(key_table, value_table):
+                    self.rule.store(state, features, targets)
+                    report(progress, len(features))
+                self._publish(state)
 
     def recall(
         self, keys: ArrayLike, out: NDArray[Any] | None = None, *, progress: Progress | None = None
@@ -246,20 +153,24 @@ class AssociativeMemory:
         if single and out is None:
             return self._recall_one(table)
         values = np.empty((len(table), self.value_dim), self.dtype) if out is None else out
-        weights = self._weights()
         buffer = np.empty((min(self._chunk_rows, len(table)), self.rank), self.dtype)
-        for start in range(0, len(table), self._chunk_rows):
-            rows = _checks.to_dtype(table[start : start + self._chunk_rows], self.dtype)
-            _checks.refuse_bad_keys(rows, self.features.bias, start)
-            values[start : start + len(rows)] = self.features.fold_rows(rows, buffer[: len(rows)]) @ weights
-            report(progress, len(rows))
+        with self._reading() as weights:
+            for start in range(0, len(table), self._chunk_rows):
+                rows = _checks.to_dtype(table[start : start + self._chunk_rows], self.dtype)
+                _checks.refuse_bad_keys(rows, self.features.bias, start)
+                values[start : start + len(rows)] = self.features.fold_rows(rows, buffer[: len(rows)]) @ weights
+                report(progress, len(rows))
         return values
 
     def _recall_one(self, table: NDArray[Any]) -> NDArray[Any]:
         rows = _checks.to_dtype(table, self.dtype)
         _checks.refuse_bad_keys(rows, self.features.bias)
         value = np.empty(self.value_dim, self.dtype)
-        recall_folded(rows[0], *self.features.kernel_arguments, self._weights(), value)
+        weights = self._begin_reading()
+        try:
+            recall_folded(rows[0], *self.features.kernel_arguments, weights, value)
+        finally:
+            self._end_reading()
         return value
 
     # ------------------------------------------------------------------------------------------- forget, merge
@@ -290,11 +201,10 @@ class AssociativeMemory:
         """
         self.rule.refuse_forget()
         key_table, value_table = self._checked_pairs(keys, values)
-        with self._lock:
+        with self._writing:
             if len(key_table):
                 self._flush()
-                self._state = self.rule.forget(self._state, self._feature_chunks(key_table, value_table))
-                self._solved = None
+                self._publish(self.rule.forget(self._state, self._feature_chunks(key_table, value_table)))
 
     def merge(self, other: AssociativeMemory) -> AssociativeMemory:
         """Return a new memory that holds the pairs of both.
@@ -331,7 +241,7 @@ class AssociativeMemory:
             )
         self.rule.refuse_merge()
         theirs_now = other.copy()._state
-        with self._lock:
+        with self._writing:
             self._flush()
             merged = self._empty_copy()
             merged._state = self.rule.merge(self._state, theirs_now)
@@ -368,10 +278,9 @@ class AssociativeMemory:
 
     def copy(self) -> AssociativeMemory:
         """Return an independent copy."""
-        with self._lock:
-            self._flush()
-            twin = self._empty_copy()
-            twin._state = {name: array.copy() for name, array in self._state.items()}
+        twin = self._empty_copy()
+        with self._writing:
+            twin._state = self._copied_state()
         return twin
 
     # --------------------------------------------------------------------------------------------- save, load
@@ -391,8 +300,7 @@ class AssociativeMemory:
         ValueError
             If the memory holds infinity, from numbers that left the range of its type. Nothing is written then.
         """
-        with self._lock:
-            weights = self._weights()  # solved before saving, so that loading and recalling needs no solve
+        with self._writing, self._reading() as weights:  # solved before saving, so that a recall after loading is not
             arrays = {**self._state, "weights": weights}
             storage.save(path, KIND, {**self._configuration(), "fingerprint": self._fingerprint()}, arrays)
 
@@ -449,98 +357,14 @@ class AssociativeMemory:
         ``recall(x) == relu(z) @ weights[0] + relu(-z) @ weights[1] + norm(x) * offset`` with z = features.project(x)
         and x extended by the bias, if there is one.
         """
-        return self.features.unfold(self._weights())[0]
+        with self._reading() as weights:
+            return self.features.unfold(weights)[0]
 
     @property
     def offset(self) -> NDArray[Any]:
         """What multiplies the norm of a key, (value_dim,); zero for a memory with ``whiten=False``."""
-        return self.features.unfold(self._weights())[1]
-
-    # ----------------------------------------------------------------------------------------------- internals
-
-    def _checked_pairs(self, keys: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return tables of pairs that can all be stored, or refuse; large arrays are read once for this."""
-        key_table, _ = _checks.as_table("keys", keys, self.key_dim)
-        value_table, _ = _checks.as_table("values", values, self.value_dim)
-        _checks.refuse_unequal_lengths(len(key_table), len(value_table))
-        self._check_keys(key_table)
-        for start in range(0, len(key_table), self._chunk_rows):
-            chunk = slice(start, start + self._chunk_rows)
-            _checks.refuse_bad_values(_checks.to_dtype(value_table[chunk], self.dtype), start)
-        return key_table, value_table
-
-    def _check_keys(self, table: NDArray[Any]) -> None:
-        for start in range(0, len(table), self._chunk_rows):
-            rows = _checks.to_dtype(table[start : start + self._chunk_rows], self.dtype)
-            _checks.refuse_bad_keys(rows, self.features.bias, start)
-
-    @property
-    def _chunk_rows(self) -> int:
-        return max(PENDING, CHUNK_BYTES // (self.rank * self.dtype.itemsize))
-
-    def _feature_chunks(
-        self, key_table: NDArray[Any], value_table: NDArray[Any]
-    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Folded features and values of checked pairs, chunk by chunk; a chunk is overwritten by the next."""
-        buffer = np.empty((min(self._chunk_rows, len(key_table)), self.rank), self.dtype)
-        for start in range(0, len(key_table), self._chunk_rows):
-            rows = _checks.to_dtype(key_table[start : start + self._chunk_rows], self.dtype)
-            targets = _checks.to_dtype(value_table[start : start + self._chunk_rows], self.dtype)
-            yield self.features.fold_rows(rows, buffer[: len(rows)]), targets
-
-    def _append(self, key_table: NDArray[Any], value_table: NDArray[Any]) -> None:
-        first, last = self._n_pending, self._n_pending + len(key_table)
-        self._pending_keys[first:last] = key_table
-        self._pending_values[first:last] = value_table
-        self._n_pending = last
-        self._solved = None
-
-    def _flush(self) -> None:
-        """Store what is pending."""
-        with self._lock:
-            if self._n_pending == 0:
-                return
-            features = self.features.fold_rows(self._pending_keys[: self._n_pending])
-            self.rule.store(self._state, features, self._pending_values[: self._n_pending])
-            self._n_pending = 0
-            self._solved = None
-
-    def _weights(self) -> NDArray[Any]:
-        """The folded weights, solved for if need be."""
-        with self._lock:
-            self._flush()
-            if self._solved is None:
-                self._solved = self.rule.weights(self._state).astype(self.dtype, copy=False)
-            return self._solved
-
-    def _configuration(self) -> dict[str, Any]:
-        return {
-            "key_dim": self.key_dim,
-            "value_dim": self.value_dim,
-            "expansion": self.expansion,
-            "rule": self.rule.name,
-            "rule_parameters": self.rule.parameters(),
-            "whiten": self.features.whiten,
-            "bias": self.features.bias,
-            "seed": self.features.seed,
-            "dtype": self.dtype.name,
-        }
-
-    def _empty_copy(self) -> AssociativeMemory:
-        options = self._configuration()
-        del options["rule_parameters"]
-        return AssociativeMemory(**{**options, "rule": self.rule})
-
-    def _fingerprint(self) -> str:
-        """Digest of configuration and signs: a file must never be read with others than it was written with."""
-        configuration = json.dumps(self._configuration(), sort_keys=True).encode()
-        return hashlib.sha256(configuration + self.features.projection.signs.tobytes()).hexdigest()
-
-
-def report(progress: Progress | None, n_done: int) -> None:
-    """Tell whoever watches."""
-    if progress is not None:
-        progress(n_done)
+        with self._reading() as weights:
+            return self.features.unfold(weights)[1]
 
 
 def _refuse_header(path: str | os.PathLike[str], reason: str) -> NoReturn:

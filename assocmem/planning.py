@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from assocmem import _checks, laws
-from assocmem.memory import PENDING, AssociativeMemory
+from assocmem._core import PENDING
+from assocmem.memory import AssociativeMemory
 from assocmem.prediction import KINDS, predicted_error
 from assocmem.rules import DeltaRule, Hebbian, RecursiveLeastSquares, Ridge, Rule, as_rule
 

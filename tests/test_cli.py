@@ -72,8 +72,8 @@ def pairs(folder: Path) -> tuple[Any, Any, Any]:
 def test_store_and_recall_equal_the_api(
     pairs: tuple[Any, Any, Any], options: list[str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assocmem.memory.CHUNK_BYTES", 1)
-    monkeypatch.setattr("assocmem.memory.PENDING", 7)
+    monkeypatch.setattr("assocmem._core.CHUNK_BYTES", 1)
+    monkeypatch.setattr("assocmem._core.PENDING", 7)
     keys, values, queries = pairs
     memory = AssociativeMemory(KEY_DIM, VALUE_DIM, **expected)
     memory.store(keys, values)
@@ -184,8 +184,8 @@ def test_store_refuses_arrays(folder: Path, keys: Any, values: Any, words: list[
 
 
 def test_refusals_name_the_row_of_the_file(pairs: tuple[Any, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assocmem.memory.CHUNK_BYTES", 1)
-    monkeypatch.setattr("assocmem.memory.PENDING", 16)
+    monkeypatch.setattr("assocmem._core.CHUNK_BYTES", 1)
+    monkeypatch.setattr("assocmem._core.PENDING", 16)
     keys, _, _ = pairs
     keys[40] = 0.0
     np.save("keys.npy", keys)

@@ -9,7 +9,7 @@ import sklearn.linear_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-import assocmem.memory
+import assocmem._core
 from assocmem import AssociativeMemory, Ridge
 from tests import naive
 from tests.helpers import RULES, SUMS, pairs, relative
@@ -193,7 +193,7 @@ def test_chunks_of_a_large_batch_recall_like_one(monkeypatch):
     whole = AssociativeMemory(8, 2, expansion=2)
     whole.store(keys, values)
     expected = whole.recall(keys)
-    monkeypatch.setattr(assocmem.memory, "CHUNK_BYTES", 300 * 24 * 8)
+    monkeypatch.setattr(assocmem._core, "CHUNK_BYTES", 300 * 24 * 8)
     chunked = AssociativeMemory(8, 2, expansion=2)
     chunked.store(keys, values)
     assert relative(chunked.recall(keys), expected) < 1e-9
@@ -313,7 +313,7 @@ def test_alpha_is_that_of_scikit_learn(alpha):
 
 @every_rule
 def test_what_stops_a_store_half_way_leaves_no_trace(name, monkeypatch):
-    monkeypatch.setattr(assocmem.memory, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(assocmem._core, "CHUNK_BYTES", 1)
     memory = AssociativeMemory(8, 2, rule=RULES[name][0])
     keys, values = pairs(1000, 8, 2)
     memory.store(keys[:20], values[:20])
@@ -329,7 +329,7 @@ def test_what_stops_a_store_half_way_leaves_no_trace(name, monkeypatch):
 
 
 def test_a_recall_from_within_progress_is_not_kept(monkeypatch):
-    monkeypatch.setattr(assocmem.memory, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(assocmem._core, "CHUNK_BYTES", 1)
     watched, plain = AssociativeMemory(8, 2), AssociativeMemory(8, 2)
     keys, values = pairs(600, 8, 2)
     watched.store(keys, values, progress=lambda n_done: watched.recall(keys[0]))
