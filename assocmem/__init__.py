@@ -1,6 +1,7 @@
 """Associative memory with CReLU features and a linear readout: store, recall and forget vectors."""
 
 from assocmem.crelu import CReLUFeatures, crelu, inverse_crelu
+from assocmem.frozen import FrozenMemory
 from assocmem.hadamard import HadamardProjection
 from assocmem.memory import AssociativeMemory
 from assocmem.rules import DeltaRule, Hebbian, RecursiveLeastSquares, Ridge
@@ -9,6 +10,7 @@ __all__ = [
     "AssociativeMemory",
     "CReLUFeatures",
     "DeltaRule",
+    "FrozenMemory",
     "HadamardProjection",
     "Hebbian",
     "RecursiveLeastSquares",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from assocmem import _checks
+from assocmem import _checks, storage
 from assocmem.crelu import CReLUFeatures
 from assocmem.rules import Rule, as_rule
 from assocmem.rules.base import State
@@ -266,15 +264,10 @@ class MemoryCore:
 
     def _configuration(self) -> dict[str, Any]:
         return {
-            "key_dim": self.key_dim,
+            **self.features.configuration(),
             "value_dim": self.value_dim,
-            "expansion": self.expansion,
             "rule": self.rule.name,
             "rule_parameters": self.rule.parameters(),
-            "whiten": self.features.whiten,
-            "bias": self.features.bias,
-            "seed": self.features.seed,
-            "dtype": self.dtype.name,
         }
 
     def _empty_copy(self: Core) -> Core:
@@ -283,9 +276,7 @@ class MemoryCore:
         return type(self)(**{**options, "rule": self.rule})
 
     def _fingerprint(self) -> str:
-        """Digest of configuration and signs: a file must never be read with others than it was written with."""
-        configuration = json.dumps(self._configuration(), sort_keys=True).encode()
-        return hashlib.sha256(configuration + self.features.projection.signs.tobytes()).hexdigest()
+        return storage.fingerprint(self._configuration(), self.features.projection.signs)
 
 
 def report(progress: Progress | None, n_done: int) -> None:

@@ -35,6 +35,8 @@ def reduction(function: Function) -> Function:
 
 N_THREADS: int = int(vars(numba.config)["NUMBA_NUM_THREADS"])  # the cores of this process, unless the user says less
 
+JIT_DISABLED = bool(vars(numba.config)["DISABLE_JIT"])  # kernels run as plain Python, to look inside
+
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 

@@ -240,7 +240,7 @@ class CReLUFeatures:
         if not self.whiten:
             return float(np.sqrt(self.expansion / 2)), float(np.sqrt(0.5)), 0.0
         d, p = self.projection.key_dim, self.projection.padded_dim
-        return float(np.sqrt(d)), float(np.sqrt(p / (1 - 2 / np.pi))), float(np.sqrt(2 / (np.pi * p)))
+        return float(np.sqrt(d)), float(np.sqrt(p / (1 - 2 / np.pi))), self.mean_response
 
     def __repr__(self) -> str:
         return (
@@ -310,6 +310,17 @@ class CReLUFeatures:
         run_in_row_blocks(_fold_rows, len(rows), MIN_BLOCK_SIZE // self.n_units, rows, *self.kernel_arguments, folded)
         return folded
 
+    def configuration(self) -> dict[str, Any]:
+        """The parameters with which to build the same features again, as JSON can hold them."""
+        return {
+            "key_dim": self.key_dim,
+            "expansion": self.expansion,
+            "whiten": self.whiten,
+            "bias": self.bias,
+            "seed": self.seed,
+            "dtype": self.dtype.name,
+        }
+
     @property
     def kernel_arguments(self) -> tuple[float, NDArray[np.int8], float, float, float]:
         """What `fold_key` needs beside the key: bias, signs, linear, scale, mean."""
@@ -350,3 +361,24 @@ class CReLUFeatures:
         even = on_units * self._scale
         offset = -self._mean * even.sum(axis=0)
         return np.stack([even + odd, even - odd]).astype(self.dtype, copy=False), offset
+
+    def refold(self, positive: NDArray[Any], negative: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Turn literal weights W₊ and W₋ (n_units, value_dim) into folded ones (rank, value_dim), and their offset.
+
+        The inverse of `unfold`.
+        """
+        even, odd = 0.5 * (positive + negative), 0.5 * (positive - negative)
+        # unfold() multiplied P with the weights on the key; PᵀP = k I takes it back.
+        on_key = self.projection.project_back(np.ascontiguousarray(odd.T)).T / self._linear
+        folded = np.concatenate([on_key, even / self._scale]).astype(self.dtype, copy=False)
+        return folded, -self._mean * even.sum(axis=0)
+
+    @property
+    def mean_response(self) -> float:
+        """E|z| of a unit for keys of norm 1 in random directions."""
+        return float(np.sqrt(2 / (np.pi * self.projection.padded_dim)))
+
+    def norms(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Norms (N,) of checked rows (N, key_dim), extended by the bias."""
+        norms: NDArray[Any] = np.sqrt(np.einsum("nd,nd->n", rows, rows) + rows.dtype.type(self.bias) ** 2)
+        return norms

@@ -219,6 +219,19 @@ class HadamardProjection:
         run_in_row_blocks(_project_rows, len(rows), MIN_BLOCK_SIZE // self.n_units, rows, self.signs, projected)
         return projected
 
+    def project_back(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Compute Pᵀ of rows (N, n_units), contiguous float32 or float64 -> (N, key_dim)."""
+        p = self.padded_dim
+        total = np.zeros((len(rows), p), rows.dtype)
+        for block, (s1, s2, s3) in enumerate(self.signs):
+            # Of (H S₃)(H S₂)(H S₁) the transpose is S₁ H S₂ H S₃ H: the same kernel with the signs moved on by one.
+            moved = np.stack([np.ones_like(s1), s3, s2])[None]
+            part = np.empty((len(rows), p), rows.dtype)
+            units = np.ascontiguousarray(rows[:, block * p : (block + 1) * p])
+            run_in_row_blocks(_project_rows, len(rows), max(1, MIN_BLOCK_SIZE // p), units, moved, part)
+            total += part * s1
+        return total[:, : self.key_dim]
+
     def matrix(self) -> NDArray[np.float64]:
         """The explicit matrix P, (n_units, key_dim) float64: for inspection, not for speed.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks, storage
 from assocmem._core import MemoryCore, Progress, report
+from assocmem.frozen import Freezing
 from assocmem.recall import recall_folded
 from assocmem.rules import RULES
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 KIND = "memory"
 
 
-class AssociativeMemory(MemoryCore):
+class AssociativeMemory(Freezing, MemoryCore):
     """A key-value associative memory of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.
@@ -336,14 +337,14 @@ class AssociativeMemory(MemoryCore):
             names = ("key_dim", "value_dim", "expansion", "whiten", "bias", "seed", "dtype")
             memory = cls(**{name: header[name] for name in names}, rule=rule)
         except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-            _refuse_header(path, f"{type(error).__name__}: {error}")
+            storage.refuse_header(path, f"{type(error).__name__}: {error}")
         if header.get("fingerprint") != memory._fingerprint():
-            _refuse_header(path, "its configuration and signs are not those that the memory was written with")
+            storage.refuse_header(path, "its configuration and signs are not those that the memory was written with")
         layout = memory.rule.full_layout(memory.rank, memory.value_dim, memory.dtype)
         weights_layout = {"weights": ((memory.rank, memory.value_dim), memory.dtype)}
         storage.refuse_other_arrays(path, arrays, {**layout, **weights_layout})
         if arrays["n_stored"] < 0:
-            _refuse_header(path, f"n_stored is {arrays['n_stored']}")
+            storage.refuse_header(path, f"n_stored is {arrays['n_stored']}")
         memory._state = {name: arrays[name] for name in layout}
         memory._solved = arrays["weights"]
         return memory
@@ -365,10 +366,3 @@ class AssociativeMemory(MemoryCore):
         """What multiplies the norm of a key, (value_dim,); zero for a memory with ``whiten=False``."""
         with self._reading() as weights:
             return self.features.unfold(weights)[1]
-
-
-def _refuse_header(path: str | os.PathLike[str], reason: str) -> NoReturn:
-    raise ValueError(
-        f"{os.fspath(path)} has a header that this version cannot use ({reason}); expected one that save() wrote; "
-        f"restore the file from a copy"
-    ) from None

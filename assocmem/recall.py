@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem._jit import kernel
-from assocmem.crelu import fold_key
+from assocmem._jit import kernel, reduction
+from assocmem._team import LEADER, announce, join, leave, open_shares, take_share, wait_for_others
+from assocmem.crelu import euclidean_norm, fold_key
+from assocmem.hadamard import copy_into, project_block
 
 _ROWS_AT_A_TIME = 8  # each pass over the total serves eight rows, so the total costs an eighth of the traffic
 
@@ -50,3 +52,104 @@ def recall_folded(
     padded, x, y = np.zeros(p, key.dtype), np.empty(p, key.dtype), np.empty(p, key.dtype)
     fold_key(key, bias, signs, linear, scale, mean, folded, padded, x, y)
     weighted_row_sum(folded, weights, value)
+
+
+@kernel
+def project_key(
+    key: NDArray[Any], bias: float, signs: NDArray[np.int8], scratch: NDArray[Any], projected: NDArray[Any]
+) -> float:
+    """Compute z = P x (m,) of one key, extended by the bias; scratch (3, p). Returns the norm of the extended key."""
+    padded, x, y = scratch[0], scratch[1], scratch[2]
+    d = key.shape[0]
+    p = signs.shape[2]
+    copy_into(padded, key)
+    for i in range(d, p):
+        padded[i] = 0.0
+    if bias != 0.0:
+        padded[d] = bias
+        d += 1
+    for block in range(signs.shape[0]):
+        x, y = project_block(padded, signs[block], x, y)
+        copy_into(projected[block * p : (block + 1) * p], x)
+    norm: float = euclidean_norm(padded[:d])
+    return norm
+
+
+@reduction
+def gated_row_sum(projected: NDArray[Any], rows: NDArray[Any], total: NDArray[Any]) -> None:
+    """Compute total (v,) = Σ |z_i| rows[i, 0 if z_i >= 0 else 1]: of the rows (units, 2, v), half is read.
+
+    Four rows at a time: fewer spend more on the total, and more are more streams than the processor fetches ahead.
+    """
+    real = total.dtype.type
+    for j in range(total.shape[0]):
+        total[j] = 0.0
+    last = projected.shape[0] - projected.shape[0] % 4
+    for i in range(0, last, 4):
+        a, b, c, d = projected[i], projected[i + 1], projected[i + 2], projected[i + 3]
+        row_a, row_b = rows[i, 1 if a < 0.0 else 0], rows[i + 1, 1 if b < 0.0 else 0]
+        row_c, row_d = rows[i + 2, 1 if c < 0.0 else 0], rows[i + 3, 1 if d < 0.0 else 0]
+        a, b, c, d = abs(a), abs(b), abs(c), abs(d)
+        for j in range(total.shape[0]):
+            total[j] += (a * real(row_a[j]) + b * real(row_b[j])) + (c * real(row_c[j]) + d * real(row_d[j]))
+    for i in range(last, projected.shape[0]):
+        row = rows[i, 1 if projected[i] < 0.0 else 0]
+        for j in range(total.shape[0]):
+            total[j] += abs(projected[i]) * real(row[j])
+
+
+@kernel
+def recall_gated(
+    heard: int,
+    bell: NDArray[np.int64],
+    ledger: NDArray[np.int64],
+    key: NDArray[Any],
+    bias: float,
+    signs: NDArray[np.int8],
+    weights: NDArray[Any],
+    scale: NDArray[Any],
+    offset: NDArray[Any],
+    scratch: NDArray[Any],
+    projected: NDArray[Any],
+    parts: NDArray[Any],
+    value: NDArray[Any],
+) -> float:
+    """Recall one key with literal weights (m, 2, v), for `work_together`; returns the norm of the extended key.
+
+    Each of the blocks of units is a share, summed into its own row of parts (n_blocks, v), so that the value does not
+    depend on who took which. scale is (n_blocks, v), or empty for weights that are what they stand for.
+    """
+    norm = 0.0
+    if heard == LEADER:
+        announce(bell)  # first: a thread needs the time of the projection to wake
+        norm = project_key(key, bias, signs, scratch, projected)
+        open_shares(ledger)
+    else:
+        join(ledger)
+    n_blocks = parts.shape[0]
+    length = projected.shape[0] // n_blocks
+    share = take_share(ledger)
+    while share < n_blocks:
+        units = slice(share * length, (share + 1) * length)
+        gated_row_sum(projected[units], weights[units], parts[share])
+        share = take_share(ledger)
+    if heard != LEADER:
+        return leave(heard, bell, ledger)
+    wait_for_others(ledger)
+    add_parts(parts, scale, offset, norm, value)
+    return norm
+
+
+@kernel
+def add_parts(parts: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any], norm: float, value: NDArray[Any]) -> None:
+    """Compute value (v,) = Σ_b scale[b] * parts[b] + norm * offset."""
+    real = value.dtype.type
+    for j in range(value.shape[0]):
+        value[j] = real(norm) * offset[j]
+    for b in range(parts.shape[0]):
+        if scale.shape[0]:
+            for j in range(value.shape[0]):
+                value[j] += scale[b, j] * parts[b, j]
+        else:
+            for j in range(value.shape[0]):
+                value[j] += parts[b, j]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import safetensors
@@ -82,22 +83,73 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
     ValueError
         If it is not a file of this package, of another version or kind, or damaged.
     """
+    with _opened(path, kind) as (location, header, file):
+        try:
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+        except (safetensors.SafetensorError, TypeError, AttributeError, MemoryError) as error:  # odd number types
+            _refuse_file(location, error)
+
+
+def load_mapped(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read the header of a file and map its arrays, read-only; raises what `load` raises."""
+    with _opened(path, kind) as (location, header, _):
+        # The library copies what it reads. Its format is 8 bytes with the length of a JSON header, that header, and
+        # the arrays at the offsets which it names; the library has just checked that they fit the file.
+        with open(location, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entries = json.loads(file.read(length))
+        entries.pop("__metadata__", None)
+        try:
+            return header, {name: _mapped(location, 8 + length, entry) for name, entry in entries.items()}
+        except KeyError as error:
+            _refuse_file(location, error)
+
+
+_DTYPES = {"F64": np.float64, "F32": np.float32, "I64": np.int64, "I8": np.int8}
+
+
+def _mapped(location: Path, base: int, entry: Mapping[str, Any]) -> NDArray[Any]:
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
+    if 0 in shape:
+        return np.empty(shape, dtype)  # nothing to map
+    mapped = np.memmap(location, dtype, "r", base + entry["data_offsets"][0], shape)
+    return mapped.view(np.ndarray)  # a plain array that keeps the map alive: compiled loops know no other
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Path, dict[str, Any], Any]]:
+    """Open a file of this package: its path, its header, and the library's handle."""
     location = Path(os.fsdecode(path))
     if location.is_dir():
         raise IsADirectoryError(f"{location} is a directory; expected a file that save() wrote; name the file")
     if not location.is_file():
         raise FileNotFoundError(f"there is no file {location}; expected one that save() wrote; check the path")
     try:
-        with safetensors.safe_open(location, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            header = read_header(metadata, location, kind)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
-    except (safetensors.SafetensorError, TypeError, AttributeError, MemoryError) as error:  # also odd number types
-        raise ValueError(
-            f"{location} is not a memory, or it is truncated ({error}); expected a file that save() wrote; "
-            f"restore it from a copy"
-        ) from None
-    return header, arrays
+        file: Any = safetensors.safe_open(location, framework="numpy")
+    except (safetensors.SafetensorError, MemoryError) as error:
+        _refuse_file(location, error)
+    with file:
+        yield location, read_header(file.metadata() or {}, location, kind), file
+
+
+def _refuse_file(location: Path, reason: object) -> NoReturn:
+    raise ValueError(
+        f"{location} is not a memory, or it is truncated ({reason}); expected a file that save() wrote; "
+        f"restore it from a copy"
+    ) from None
+
+
+def refuse_header(path: str | os.PathLike[str], reason: str) -> NoReturn:
+    """Refuse a file because of what its header says."""
+    raise ValueError(
+        f"{os.fspath(path)} has a header that this version cannot use ({reason}); expected one that save() wrote; "
+        f"restore the file from a copy"
+    ) from None
+
+
+def fingerprint(configuration: Mapping[str, Any], signs: NDArray[Any]) -> str:
+    """Digest of configuration and signs: a file must never be read with others than it was written with."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode() + signs.tobytes()).hexdigest()
 
 
 def read_header(metadata: Mapping[str, str], location: Path, kind: str) -> dict[str, Any]:
@@ -120,12 +172,12 @@ def read_header(metadata: Mapping[str, str], location: Path, kind: str) -> dict[
     return dict(header)
 
 
-def refuse_other_arrays(
+def refuse_other_layout(
     location: str | os.PathLike[str],
     arrays: Mapping[str, NDArray[Any]],
     layout: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
 ) -> None:
-    """Refuse arrays that do not have the names, shapes and dtypes that the header implies, or hold NaN or infinity."""
+    """Refuse arrays that do not have the names, shapes and dtypes that the header implies."""
     found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
     if found != dict(layout):
         wrong = sorted(name for name in found.keys() | layout.keys() if found.get(name) != layout.get(name))
@@ -134,6 +186,15 @@ def refuse_other_arrays(
             + ", ".join(f"{name} {layout[name]}" if name in layout else f"no {name}" for name in wrong)
             + "; the file is damaged, restore it from a copy"
         )
+
+
+def refuse_other_arrays(
+    location: str | os.PathLike[str],
+    arrays: Mapping[str, NDArray[Any]],
+    layout: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
+) -> None:
+    """Refuse arrays of another layout than the header implies, or that hold NaN or infinity."""
+    refuse_other_layout(location, arrays, layout)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(

@@ -1,0 +1,393 @@
+"""`FrozenMemory`: a read-only memory with the literal weights of its units, made for serving."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from assocmem import _checks, storage
+from assocmem._core import CHUNK_BYTES, MemoryCore
+from assocmem._team import work_together
+from assocmem.crelu import CReLUFeatures
+from assocmem.recall import recall_gated
+
+KIND = "frozen memory"
+PRECISIONS = ("float32", "float64", "int8")
+
+# Shares of the units that threads take, and that have a scale of their own if the weights are 8-bit: fewer share the
+# work less evenly and round more coarsely, more spend more on adding the parts up.
+N_BLOCKS = 16
+SMALLEST_BLOCK = 16
+
+_CACHE_LINE = 64  # bytes
+
+# Keys from which one matrix product with the folded weights is faster than one gated recall after the other, measured
+# at 2 to 34 million weights. 8-bit weights have to be folded anew for every batch, which takes the time of many keys.
+CROSSOVER = {"float32": 12, "float64": 12, "int8": 256}
+
+
+class FrozenMemory:
+    """A memory that can only recall: the literal CReLU weights W₊, W₋, as ``AssociativeMemory.freeze`` returns them.
+
+    y = Σ |zᵢ| (W₊[i] if zᵢ ≥ 0 else W₋[i]) + ‖x‖ offset: of the two rows of a unit one is read, so that a recall of
+    one key, which memory bandwidth limits, takes half the time of the best dense product. Any number of threads may
+    recall at the same time; the interpreter lock is released.
+
+    Parameters
+    ----------
+    features : CReLUFeatures
+        Of the memory that was frozen; their dtype is that of keys and values.
+    weights : (n_units, 2, value_dim)
+        W₊ and W₋ of every unit side by side, of the features' dtype or int8.
+    scale : (n_blocks, value_dim)
+        What the 8-bit weights of each block of units are multiplied with; no rows for other weights.
+    offset : (value_dim,)
+        What multiplies the norm of a key.
+
+    Attributes
+    ----------
+    loss : float or None
+        Relative error of the recalls of a sample, if `freeze` was given one; not saved.
+
+    Examples
+    --------
+    >>> from assocmem import AssociativeMemory
+    >>> rng = np.random.default_rng(0)
+    >>> keys, values = rng.standard_normal((100, 32)), rng.standard_normal((100, 8))
+    >>> memory = AssociativeMemory(key_dim=32, value_dim=8)
+    >>> memory.store(keys, values)
+    >>> frozen = memory.freeze("float32")
+    >>> bool(np.allclose(frozen.recall(keys), values, atol=1e-4))
+    True
+    >>> frozen.method(1), frozen.method(1000)
+    ('gated', 'folded')
+    """
+
+    def __init__(
+        self, features: CReLUFeatures, weights: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any]
+    ) -> None:
+        self.features = features
+        self.weights, self.scale, self.offset = weights, scale, offset
+        self.loss: float | None = None
+        self._folded: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._folding = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the lock, which belongs to one process."""
+        return {name: value for name, value in vars(self).items() if name != "_folding"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._folding = threading.Lock()
+
+    @property
+    def key_dim(self) -> int:
+        """Length of a key."""
+        return self.features.key_dim
+
+    @property
+    def value_dim(self) -> int:
+        """Length of a value."""
+        return int(self.weights.shape[2])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of keys and values."""
+        return self.features.dtype
+
+    @property
+    def precision(self) -> str:
+        """Type of the weights: "float32", "float64" or "int8"."""
+        return str(self.weights.dtype.name)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights: what a saved file holds."""
+        return self.weights.nbytes + self.scale.nbytes + self.offset.nbytes
+
+    def __repr__(self) -> str:
+        return (
+            f"FrozenMemory(key_dim={self.key_dim}, value_dim={self.value_dim}, expansion={self.features.expansion}, "
+            f"precision={self.precision!r})"
+        )
+
+    # -------------------------------------------------------------------------------------------------- recall
+
+    def method(self, n_keys: int) -> str:
+        """How `recall` works on so many keys at a time.
+
+        Parameters
+        ----------
+        n_keys : int
+            Number of keys.
+
+        Returns
+        -------
+        "gated" (key after key, one row of two) or "folded" (a matrix product)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not an integer of at least 0.
+        """
+        return "gated" if _checks.as_size("n_keys", n_keys, 0) < CROSSOVER[self.precision] else "folded"
+
+    def recall(self, keys: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Recall the values of keys, stored or not.
+
+        Parameters
+        ----------
+        keys : (N, key_dim) or (key_dim,)
+            Real keys, converted to the memory's dtype.
+        out : (N, value_dim) array, optional
+            Where to write the values, for example a `numpy.memmap`.
+
+        Returns
+        -------
+        (N, value_dim) or (value_dim,), of the memory's dtype, or `out`
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the keys are unusable, as in `AssociativeMemory.store`, or `out` has another shape.
+        """
+        rows, single = _checks.as_rows("keys", keys, self.key_dim, self.dtype)
+        if out is not None:
+            _checks.refuse_bad_out(out, (len(rows), self.value_dim), rows)
+            _checks.refuse_bad_keys(rows, self.features.bias)  # all of them, before the first value is written
+        values = np.empty((len(rows), self.value_dim), self.dtype) if out is None else out
+        if self.method(len(rows)) == "gated":
+            self._recall_gated(rows, values)
+        else:
+            self._recall_folded(rows, values)
+        return values[0] if single and out is None else values
+
+    def _recall_gated(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
+        signs = self.features.projection.signs
+        scratch = np.empty((3, signs.shape[2]), self.dtype)
+        projected = np.empty(self.features.n_units, self.dtype)
+        parts = aligned_empty((n_blocks(self.features.n_units), self.value_dim), self.dtype)
+        fixed = (self.features.bias, signs, self.weights, self.scale, self.offset, scratch, projected, parts)
+        low, high = _checks.NORM_RANGE[self.dtype.name]
+        value = np.empty(self.value_dim, self.dtype)
+        for n, row in enumerate(rows):
+            norm = work_together(recall_gated, row, *fixed, value)
+            if not low <= norm <= high:  # also where it is NaN
+                _checks.refuse_bad_keys(rows, self.features.bias)
+            values[n] = value
+
+    def _recall_folded(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
+        _checks.refuse_bad_keys(rows, self.features.bias)
+        folded_weights, correction = self._folded_weights()
+        chunk_rows = max(1, CHUNK_BYTES // (self.features.rank * self.dtype.itemsize))
+        buffer = np.empty((min(chunk_rows, len(rows)), self.features.rank), self.dtype)
+        for start in range(0, len(rows), chunk_rows):
+            chunk = rows[start : start + chunk_rows]
+            recalled = self.features.fold_rows(chunk, buffer[: len(chunk)]) @ folded_weights
+            recalled += self.features.norms(chunk)[:, None] * correction
+            values[start : start + len(chunk)] = recalled
+
+    def _folded_weights(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Folded weights (rank, value_dim), and what their offset lacks, (value_dim,).
+
+        They are kept, unless they would be several times larger than the 8-bit weights.
+        """
+        if self._folded is not None:
+            return self._folded
+        with self._folding:
+            positive, negative = widened(self.weights, self.scale)
+            weights, implied = self.features.refold(positive, negative)
+            folded = weights, self.offset - implied
+            if self.precision != "int8":
+                self._folded = folded
+            return folded
+
+    # -------------------------------------------------------------------------------------------- save, load
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save to a safetensors file; it appears whole or not at all.
+
+        Parameters
+        ----------
+        path : path of the file
+            A file that is there is replaced once the new one is complete.
+
+        Raises
+        ------
+        OSError
+            If the directory does not exist or cannot be written.
+        """
+        arrays = {"weights": self.weights, "scale": self.scale, "offset": self.offset}
+        storage.save(path, KIND, {**self._configuration(), "fingerprint": self._fingerprint()}, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> FrozenMemory:
+        """Open a saved memory in milliseconds, whatever its size: its weights are mapped, and read when needed.
+
+        Parameters
+        ----------
+        path : path of the file
+            What `save` was given; it must stay unchanged while the memory is in use.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a frozen memory, truncated, of another version, or its arrays do not match its header. The
+            weights themselves are not looked at.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from assocmem import AssociativeMemory
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([1.0, 2.0], [3.0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     memory.freeze("float64").save(f"{folder}/frozen.safetensors")
+        ...     FrozenMemory.load(f"{folder}/frozen.safetensors").recall([1.0, 2.0]).round(9)
+        array([3.])
+        """
+        header, arrays = storage.load_mapped(path, KIND)
+        try:
+            names = ("key_dim", "expansion", "whiten", "bias", "seed", "dtype")
+            features = CReLUFeatures(**{name: header[name] for name in names})
+            layout = frozen_layout(features, _checks.as_size("value_dim", header["value_dim"]), header["precision"])
+        except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+            storage.refuse_header(path, f"{type(error).__name__}: {error}")
+        storage.refuse_other_layout(path, arrays, layout)
+        memory = cls(features, arrays["weights"], arrays["scale"], arrays["offset"])
+        if header.get("fingerprint") != memory._fingerprint():
+            storage.refuse_header(path, "its configuration and signs are not those that the memory was written with")
+        return memory
+
+    def _configuration(self) -> dict[str, Any]:
+        return {**self.features.configuration(), "value_dim": self.value_dim, "precision": self.precision}
+
+    def _fingerprint(self) -> str:
+        return storage.fingerprint(self._configuration(), self.features.projection.signs)
+
+
+class Freezing(MemoryCore):
+    """The part of a memory that makes it ready for serving."""
+
+    def freeze(self, precision: str = "float32", *, sample: ArrayLike | None = None) -> FrozenMemory:
+        """Return a read-only memory with the literal weights, for the fastest recall.
+
+        Parameters
+        ----------
+        precision : {"float32", "float64", "int8"}
+            Type of the weights. 8-bit weights have a scale for every output of each sixteenth of the units, and are
+            summed in float32. They cost less than 1 % of a recall, except under a rule without penalty above a load
+            of about 0.6, where recalls of stored keys are small differences of large weights.
+        sample : (N, key_dim), optional
+            Keys on which to measure what the precision costs: `FrozenMemory.loss` is then the relative error of
+            their recalls, ‖frozen − exact‖ / ‖exact‖.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the precision is unknown, the sample is unusable or empty, or the weights leave the range of the type.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> keys, values = rng.standard_normal((100, 64)), rng.standard_normal((100, 8))
+        >>> from assocmem import AssociativeMemory
+        >>> memory = AssociativeMemory(key_dim=64, value_dim=8)
+        >>> memory.store(keys, values)
+        >>> frozen = memory.freeze("int8", sample=keys)
+        >>> frozen.nbytes < memory.weights.nbytes / 6, frozen.loss < 0.01
+        (True, True)
+        """
+        _checks.as_choice("precision", precision, PRECISIONS)
+        rows = None if sample is None else _checks.as_table("sample", sample, self.key_dim)[0]
+        if rows is not None and len(rows) == 0:
+            raise ValueError("sample is empty; expected keys to measure the loss on; pass some, or none at all")
+        dtype = "float64" if precision == "float64" else "float32"
+        features = CReLUFeatures(**{**self.features.configuration(), "dtype": dtype})
+        with self._reading() as weights:
+            literal, offset = self.features.unfold(weights)
+            exact = None if rows is None else self.features.fold(rows) @ weights
+        narrow, scale = quantized(literal, precision)
+        if precision == "int8":
+            # Rounding shifts the sum of a unit's two weights, whose mean response E|z| is known: taken out here.
+            rounded = np.add(*widened(narrow, scale)).sum(axis=0, dtype=np.float64)
+            offset = offset - 0.5 * features.mean_response * (rounded - literal.sum(axis=(0, 1), dtype=np.float64))
+        frozen = FrozenMemory(features, narrow, scale, narrowed("offset", offset, dtype))
+        if rows is not None and exact is not None:
+            difference = np.linalg.norm(frozen.recall(rows) - exact)
+            frozen.loss = float(difference / (np.linalg.norm(exact) or 1.0))
+        return frozen
+
+
+def n_blocks(n_units: int) -> int:
+    """Number of blocks of units."""
+    return N_BLOCKS if n_units % N_BLOCKS == 0 and n_units >= N_BLOCKS * SMALLEST_BLOCK else 1
+
+
+def frozen_layout(
+    features: CReLUFeatures, value_dim: int, precision: str
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and dtype of the arrays of a frozen memory."""
+    _checks.as_choice("precision", precision, PRECISIONS)
+    expected = "float64" if precision == "float64" else "float32"
+    if features.dtype.name != expected:
+        raise ValueError(f"dtype is {features.dtype.name} for {precision} weights; expected {expected}")
+    blocks = n_blocks(features.n_units) if precision == "int8" else 0
+    return {
+        "weights": ((features.n_units, 2, value_dim), np.dtype(precision)),
+        "scale": ((blocks, value_dim), features.dtype),
+        "offset": ((value_dim,), features.dtype),
+    }
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array that begins on a cache line: vector loads across two lines take twice the time."""
+    n_bytes = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(n_bytes + _CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % _CACHE_LINE
+    return raw[start : start + n_bytes].view(dtype).reshape(shape)
+
+
+def narrowed(name: str, array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Convert to a dtype in which the numbers must stay finite."""
+    with np.errstate(over="ignore"):
+        narrow: NDArray[Any] = array.astype(dtype)
+    if not np.isfinite(narrow).all():
+        raise ValueError(
+            f"{name} holds numbers beyond the range of {np.dtype(dtype).name}; expected a memory whose weights fit; "
+            f"freeze it as float64, or scale the values down"
+        )
+    return narrow
+
+
+def quantized(literal: NDArray[Any], precision: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Turn literal weights (2, m, v) into weights (m, 2, v) of a precision, and their scales."""
+    _, m, v = literal.shape
+    if precision != "int8":
+        weights = aligned_empty((m, 2, v), np.dtype(precision))
+        weights[...] = narrowed("weights", literal.transpose(1, 0, 2), precision)
+        return weights, np.empty((0, v), precision)
+    blocks = n_blocks(m)
+    by_block = literal.reshape(2, blocks, m // blocks, v)
+    largest = np.abs(by_block).max(axis=(0, 2))
+    scale = narrowed("weights", np.where(largest > 0, largest / 127, 1.0), np.float32)
+    weights = aligned_empty((m, 2, v), np.dtype(np.int8))
+    by_block_out = weights.reshape(blocks, m // blocks, 2, v)
+    for b in range(blocks):
+        by_block_out[b] = np.rint(by_block[:, b] / scale[b]).clip(-127, 127).transpose(1, 0, 2)
+    return weights, scale
+
+
+def widened(weights: NDArray[Any], scale: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """W₊ and W₋ (m, v) as the numbers that weights (m, 2, v) stand for."""
+    if not len(scale):
+        return weights[:, 0], weights[:, 1]
+    by_block = weights.reshape(len(scale), -1, 2, weights.shape[2])
+    numbers = (by_block * scale[:, None, None, :]).reshape(weights.shape)
+    return numbers[:, 0], numbers[:, 1]

@@ -1,0 +1,258 @@
+"""Frozen memories: literal gated weights recall what the memory recalls, in every precision and by both methods."""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import assocmem.frozen
+from assocmem import AssociativeMemory, FrozenMemory, Ridge
+from tests import naive
+from tests.helpers import RULES, pairs, relative
+
+PRECISIONS = {"float64": 1e-9, "float32": 1e-4, "int8": 0.03}
+every_precision = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+def stored(key_dim=12, value_dim=5, n=20, **options):
+    memory = AssociativeMemory(key_dim, value_dim, **{"expansion": 3, **options})
+    memory.store(*pairs(n, key_dim, value_dim))
+    return memory
+
+
+def naive_gated_recall(frozen, keys):
+    """Sum over the units one by one, with the weights as they are in the frozen memory."""
+    bias = frozen.features.bias
+    long_keys = np.hstack([keys, np.full((len(keys), 1), bias)]) if bias else keys
+    matrix = naive.projection_matrix(frozen.features.projection.signs, long_keys.shape[1])
+    weights = frozen.weights.astype(float)
+    if frozen.precision == "int8":
+        weights = weights * np.repeat(frozen.scale, len(weights) // len(frozen.scale), axis=0)[:, None, :]
+    values = []
+    for key in long_keys:
+        value = np.linalg.norm(key) * frozen.offset.astype(float)
+        for unit, z in zip(weights, matrix @ key, strict=True):
+            value = value + abs(z) * unit[0 if z >= 0 else 1]
+        values.append(value)
+    return np.array(values)
+
+
+@every_precision
+@pytest.mark.parametrize("whiten", [True, False])
+@pytest.mark.parametrize("bias", [0.0, 1.5])
+@pytest.mark.parametrize("key_dim", [1, 2, 5, 96])
+def test_both_methods_recall_the_gated_sum(precision, whiten, bias, key_dim):
+    frozen = stored(key_dim, n=2, whiten=whiten, bias=bias).freeze(precision)
+    keys = pairs(assocmem.frozen.CROSSOVER[precision] + 1, key_dim, 1, seed=1)[0]
+    expected = naive_gated_recall(frozen, keys)
+    tolerance = 1e-9 if precision == "float64" else 1e-4
+    assert frozen.method(len(keys)) == "folded"
+    assert relative(frozen.recall(keys), expected) < tolerance
+    assert frozen.method(3) == "gated"
+    assert relative(frozen.recall(keys[:3]), expected[:3]) < tolerance
+    assert relative(frozen.recall(keys[0]), expected[0]) < tolerance
+
+
+@every_precision
+@pytest.mark.parametrize("name", RULES)
+def test_frozen_recalls_what_the_memory_recalls(precision, name):
+    memory = stored(rule=RULES[name][0])
+    keys = pairs(30, 12, 1, seed=1)[0]
+    assert relative(memory.freeze(precision).recall(keys), memory.recall(keys)) < PRECISIONS[precision]
+
+
+@given(seed=st.integers(0, 100), n=st.integers(0, 40))
+def test_a_batch_is_its_keys_one_by_one(seed, n):
+    frozen = stored(seed=seed).freeze("float64")
+    keys = pairs(n, 12, 1, seed)[0]
+    one_by_one = np.array([frozen.recall(key) for key in keys]).reshape(n, 5)
+    assert relative(frozen.recall(keys), one_by_one) < 1e-12
+
+
+def test_the_same_bits_whoever_shares_the_work():
+    """Threads take shares as they come; what is added up does not depend on it."""
+    frozen = stored(64, 300, n=50, expansion=8).freeze("float32")
+    keys = pairs(8, 64, 1, seed=1)[0]
+    first = frozen.recall(keys)
+    for _ in range(200):
+        assert (frozen.recall(keys) == first).all()
+
+
+def test_many_threads_recall_at_once():
+    frozen = stored(64, 40, n=50, expansion=8).freeze("float32")
+    keys = pairs(400, 64, 1, seed=1)[0]
+    expected = np.array([frozen.recall(key) for key in keys])
+    seen = np.empty_like(expected)
+
+    def recall(start):
+        for n in range(start, len(keys), 4):
+            seen[n] = frozen.recall(keys[n])
+
+    threads = [threading.Thread(target=recall, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (seen == expected).all()
+
+
+@pytest.mark.parametrize("load", [0.05, 0.5])
+@pytest.mark.parametrize("rule", ["ridge", "hebbian", Ridge(query_cosine=0.9)])
+def test_eight_bits_lose_less_than_a_hundredth(rule, load):
+    memory = AssociativeMemory(128, 32, rule=rule)
+    n = round(load * memory.rank)
+    keys, values = pairs(n, 128, 32)
+    memory.store(keys, values)
+    for queries in (keys, keys + 0.4 * pairs(n, 128, 1, seed=1)[0], pairs(50, 128, 1, seed=2)[0]):
+        frozen = memory.freeze("int8", sample=queries)
+        exact = memory.recall(queries)
+        assert frozen.loss < 0.01
+        assert frozen.loss == pytest.approx(np.linalg.norm(frozen.recall(queries) - exact) / np.linalg.norm(exact))
+
+
+def test_eight_bit_weights_are_rounded_to_the_nearest():
+    memory = stored(64, 7, expansion=4)
+    frozen = memory.freeze("int8")
+    exact = memory.weights.transpose(1, 0, 2)
+    scale = np.repeat(frozen.scale, memory.n_units // len(frozen.scale), axis=0)[:, None, :]
+    assert len(frozen.scale) == 16
+    assert (abs(frozen.weights * scale - exact) <= 0.5001 * scale).all()
+    assert (abs(frozen.weights.astype(int)).max(axis=1).reshape(16, -1, 7).max(axis=1) == 127).all()
+    assert stored(64, 7, n=0, expansion=4).freeze("int8").recall(np.ones(64)).tolist() == [0.0] * 7
+
+
+@every_precision
+def test_saved_and_loaded_is_the_same(precision, tmp_path):
+    frozen = stored(bias=0.5).freeze(precision)
+    frozen.save(tmp_path / "frozen.safetensors")
+    loaded = FrozenMemory.load(tmp_path / "frozen.safetensors")
+    keys = pairs(300, 12, 1, seed=1)[0]
+    for n in (1, 5, 300):
+        assert (loaded.recall(keys[:n]) == frozen.recall(keys[:n])).all()
+    assert repr(loaded) == repr(frozen)
+    assert loaded.nbytes == frozen.nbytes
+    assert loaded.dtype == frozen.dtype
+    assert pickle.loads(pickle.dumps(loaded)).recall(keys[0]).tolist() == frozen.recall(keys[0]).tolist()
+
+
+def test_opening_does_not_read_the_weights(tmp_path):
+    """The weights are mapped: damage in them is met when they are used, not when the file is opened."""
+    path = tmp_path / "frozen.safetensors"
+    stored().freeze().save(path)
+    loaded = FrozenMemory.load(path)
+    assert not loaded.weights.flags.writeable
+    base = loaded.weights
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    assert isinstance(base, np.memmap)
+
+
+def test_files_that_are_no_frozen_memories_are_refused(tmp_path):
+    memory = stored()
+    path = tmp_path / "memory.safetensors"
+    memory.save(path)
+    with pytest.raises(ValueError, match="holds a memory; expected a frozen memory; load it with the class"):
+        FrozenMemory.load(path)
+    frozen = memory.freeze()
+    frozen.save(path)
+    with pytest.raises(ValueError, match="holds a frozen memory; expected a memory"):
+        AssociativeMemory.load(path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="is not a memory, or it is truncated"):
+        FrozenMemory.load(path)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        FrozenMemory.load(tmp_path / "nothing")
+    frozen.features = stored(seed=1).features  # another projection than the weights were made for
+    frozen._configuration = lambda: {**memory.freeze()._configuration()}
+    frozen.save(path)
+    with pytest.raises(ValueError, match="its configuration and signs are not those"):
+        FrozenMemory.load(path)
+
+
+@pytest.mark.parametrize("n", [1, 300])
+def test_bad_keys_are_refused(n):
+    frozen = stored().freeze("int8")
+    keys = pairs(n, 12, 1, seed=1)[0]
+    for bad, message in ((np.nan, "keys row 0, column 3 is nan"), (0.0, "key 0 is all zeros"), (1e30, "norm")):
+        broken = keys.copy()
+        broken[0] = 0.0 if bad == 0.0 else broken[0]
+        broken[0, 3] = bad
+        with pytest.raises(ValueError, match=message):
+            frozen.recall(broken)
+        out = np.full((n, 5), 7.0)
+        with pytest.raises(ValueError, match=message):
+            frozen.recall(broken, out)
+        assert (out == 7.0).all()
+    with pytest.raises(ValueError, match=r"keys have shape \(3,\); expected"):
+        frozen.recall(np.ones(3))
+
+
+def test_out_takes_the_values():
+    frozen = stored().freeze()
+    keys = pairs(30, 12, 1, seed=1)[0]
+    for n in (1, 30):
+        out = np.empty((n, 5))
+        assert frozen.recall(keys[:n], out) is out
+        assert (out == frozen.recall(keys[:n])).all()
+    with pytest.raises(ValueError, match="out has shape"):
+        frozen.recall(keys, np.empty((3, 5)))
+
+
+def test_what_cannot_be_frozen_is_refused():
+    with pytest.raises(ValueError, match="precision is 'int4'; expected one of 'float32', 'float64', 'int8'"):
+        stored().freeze("int4")
+    with pytest.raises(ValueError, match="sample is empty"):
+        stored().freeze(sample=np.empty((0, 12)))
+    huge = AssociativeMemory(2, 1)
+    huge.store([1e-100, 1e-100], [1.0])
+    with pytest.raises(ValueError, match="weights holds numbers beyond the range of float32"):
+        huge.freeze()
+    with pytest.raises(TypeError, match="n_keys is 'many'"):
+        stored().freeze().method("many")
+
+
+def test_a_frozen_memory_stays_as_it_was():
+    memory = stored()
+    frozen, key = memory.freeze("float64"), pairs(1, 12, 1, seed=1)[0][0]
+    before = frozen.recall(key)
+    memory.store(*pairs(5, 12, 5, seed=2))
+    assert (frozen.recall(key) == before).all()
+
+
+FORKING = """
+import os, numpy as np
+from assocmem import AssociativeMemory
+memory = AssociativeMemory(64, 30, expansion=8)
+memory.store(np.random.default_rng(0).standard_normal((50, 64)), np.ones((50, 30)))
+frozen = memory.freeze()
+before = frozen.recall(np.ones(64))
+child = os.fork()
+same = bool((frozen.recall(np.ones(64)) == before).all())
+if child == 0:
+    os._exit(0 if same else 1)
+assert os.waitpid(child, 0)[1] == 0 and same
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_recalls_too():
+    root = Path(__file__).parent.parent
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING], cwd=root, check=True, timeout=60)
+
+
+def test_helping_threads_go_to_sleep():
+    """Soon after the last recall no thread is busy any more, and none holds the arrays of a memory."""
+    frozen = stored(64, 300, n=50, expansion=8).freeze("float32")
+    frozen.recall(np.ones(64))
+    time.sleep(0.2)
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.1
