@@ -75,10 +75,11 @@ class FrozenMemory:
         self.loss: float | None = None
         self._folded: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._folding = threading.Lock()
+        self._workspaces: list[tuple[Any, ...]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the lock, which belongs to one process."""
-        return {name: value for name, value in vars(self).items() if name != "_folding"}
+        """Everything but the lock, which belongs to one process, and arrays that are only for working in."""
+        return {name: value for name, value in vars(self).items() if name != "_folding"} | {"_workspaces": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -167,18 +168,27 @@ class FrozenMemory:
         return values[0] if single and out is None else values
 
     def _recall_gated(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
-        signs = self.features.projection.signs
-        scratch = np.empty((3, signs.shape[2]), self.dtype)
-        projected = np.empty(self.features.n_units, self.dtype)
-        parts = aligned_empty((n_blocks(self.features.n_units), self.value_dim), self.dtype)
-        fixed = (self.features.bias, signs, self.weights, self.scale, self.offset, scratch, projected, parts)
+        workspace = self._take_workspace()
         low, high = _checks.NORM_RANGE[self.dtype.name]
-        value = np.empty(self.value_dim, self.dtype)
-        for n, row in enumerate(rows):
-            norm = work_together(recall_gated, row, *fixed, value)
+        exact = values if values.dtype == self.dtype else np.empty(values.shape, self.dtype)
+        for row, value in zip(rows, exact, strict=True):
+            norm = work_together(recall_gated, row, *workspace, value)
             if not low <= norm <= high:  # also where it is NaN
                 _checks.refuse_bad_keys(rows, self.features.bias)
-            values[n] = value
+        if exact is not values:
+            values[...] = exact
+        self._workspaces.append(workspace)
+
+    def _take_workspace(self) -> tuple[Any, ...]:
+        """Everything that `recall_gated` needs beside key and value: one for each recall at a time, used again."""
+        try:
+            return self._workspaces.pop()
+        except IndexError:
+            signs = self.features.projection.signs
+            scratch = np.empty((3, signs.shape[2]), self.dtype)
+            projected = np.empty(self.features.n_units, self.dtype)
+            parts = aligned_empty((n_blocks(self.features.n_units), self.value_dim), self.dtype)
+            return self.features.bias, signs, self.weights, self.scale, self.offset, scratch, projected, parts
 
     def _recall_folded(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
         _checks.refuse_bad_keys(rows, self.features.bias)
