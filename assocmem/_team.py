@@ -13,11 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from assocmem._intrinsics import atomic_add, atomic_read
 from assocmem._jit import JIT_DISABLED, N_THREADS, kernel
 
 # Places in the ledger of a piece of work, far enough apart to lie on different cache lines.
@@ -27,37 +25,6 @@ _NO_MORE = 2**62
 # How often a thread that has finished looks for more work before it sleeps, about a tenth of a millisecond in all:
 # recalls that follow one another find it awake.
 _LOOKS = 200_000
-
-
-def _add_code(typing: Any, array: Any, place: Any, amount: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "seq_cst")
-
-    return types.int64(array, types.intp, types.int64), generate
-
-
-def _read_code(typing: Any, array: Any, place: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.load_atomic(builder.gep(data, [arguments[1]]), "seq_cst", 8, typ=ir.IntType(64))
-
-    return types.int64(array, types.intp), generate
-
-
-def _add_plainly(array: NDArray[np.int64], place: int, amount: int) -> int:
-    before = int(array[place])
-    array[place] += amount
-    return before
-
-
-def _read_plainly(array: NDArray[np.int64], place: int) -> int:
-    return int(array[place])
-
-
-# array[place] += amount, and array[place], as one indivisible step that other threads see in order.
-atomic_add: Any = _add_plainly if JIT_DISABLED else intrinsic(_add_code)
-atomic_read: Any = _read_plainly if JIT_DISABLED else intrinsic(_read_code)
 
 
 @kernel
@@ -88,16 +55,19 @@ def take_share(ledger: NDArray[np.int64]) -> int:
 
 
 @kernel
-def leave(heard: int, bell: NDArray[np.int64], ledger: NDArray[np.int64]) -> float:
-    """Count no longer among those who take shares, and look for more work: 1.0 if there is some within a while.
-
-    It looks from inside the kernel: returned to Python, it would hold the interpreter when the leader needs it.
-    """
-    atomic_add(ledger, _ACTIVE, -1)
+def look(heard: int, bell: NDArray[np.int64]) -> float:
+    """Look for work from inside a kernel, where nobody waits for the interpreter: 1.0 if there is some in a while."""
     for _ in range(_LOOKS):
         if atomic_read(bell, 0) != heard:
             return 1.0
     return 0.0
+
+
+@kernel
+def leave(heard: int, bell: NDArray[np.int64], ledger: NDArray[np.int64]) -> float:
+    """Count no longer among those who take shares, and look for more work."""
+    atomic_add(ledger, _ACTIVE, -1)
+    return look(heard, bell)
 
 
 @kernel
@@ -110,17 +80,14 @@ def wait_for_others(ledger: NDArray[np.int64]) -> None:
 LEADER = -1  # what the leader passes instead of the number of times that it heard the bell
 
 
-def _nothing(heard: int, bell: NDArray[np.int64]) -> float:
-    return 0.0
-
-
 class Team:
     """The threads beside the caller, asleep unless there is work."""
 
     def __init__(self, n_threads: int) -> None:
         self.free = threading.Lock()  # a second caller works alone instead of waiting
         self.bell = np.zeros(1, np.int64)
-        self.work: tuple[Callable[..., Any], tuple[Any, ...]] = (_nothing, ())
+        # Without work they look for it: whoever came too late for one piece is in time for the next.
+        self.work: tuple[Callable[..., Any], tuple[Any, ...]] = (look, ())
         self._wakers = [threading.Lock() for _ in range(n_threads)]
         for waker in self._wakers:
             waker.acquire()
@@ -182,5 +149,5 @@ def work_together(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(LEADER, team.bell, ledger, *arguments)
     finally:
         ledger[_NEXT], ledger[_READY] = _NO_MORE, 1  # whatever happened, nobody waits for shares that never open
-        team.work = (_nothing, ())
+        team.work = (look, ())
         team.free.release()

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assocmem._intrinsics import prefetch
 from assocmem._jit import kernel, reduction
 from assocmem._team import LEADER, announce, join, leave, open_shares, take_share, wait_for_others
 from assocmem.crelu import euclidean_norm, fold_key
 from assocmem.hadamard import copy_into, project_block
 
 _ROWS_AT_A_TIME = 8  # each pass over the total serves eight rows, so the total costs an eighth of the traffic
+_LINES_AHEAD = 4  # of a row that comes next: what follows them is fetched without being told
+_CACHE_LINE = 64  # bytes
 
 
 @kernel
@@ -79,19 +82,30 @@ def project_key(
 def gated_row_sum(projected: NDArray[Any], rows: NDArray[Any], total: NDArray[Any]) -> None:
     """Compute total (v,) = Σ |z_i| rows[i, 0 if z_i >= 0 else 1]: of the rows (units, 2, v), half is read.
 
-    Four rows at a time: fewer spend more on the total, and more are more streams than the processor fetches ahead.
+    The rows that are read are no stream that a processor could foresee: it is told of the next ones.
     """
     real = total.dtype.type
     for j in range(total.shape[0]):
         total[j] = 0.0
-    last = projected.shape[0] - projected.shape[0] % 4
-    for i in range(0, last, 4):
+    last = projected.shape[0] - projected.shape[0] % _ROWS_AT_A_TIME
+    n_lines = min(_LINES_AHEAD, total.shape[0] * rows.itemsize // _CACHE_LINE)
+    for i in range(0, last, _ROWS_AT_A_TIME):
+        if i + _ROWS_AT_A_TIME < last:
+            for n in range(i + _ROWS_AT_A_TIME, i + 2 * _ROWS_AT_A_TIME):
+                ahead = rows[n, 1 if projected[n] < 0.0 else 0]
+                for line in range(n_lines):
+                    prefetch(ahead, line * _CACHE_LINE // rows.itemsize)
         a, b, c, d = projected[i], projected[i + 1], projected[i + 2], projected[i + 3]
+        e, f, g, h = projected[i + 4], projected[i + 5], projected[i + 6], projected[i + 7]
         row_a, row_b = rows[i, 1 if a < 0.0 else 0], rows[i + 1, 1 if b < 0.0 else 0]
         row_c, row_d = rows[i + 2, 1 if c < 0.0 else 0], rows[i + 3, 1 if d < 0.0 else 0]
-        a, b, c, d = abs(a), abs(b), abs(c), abs(d)
+        row_e, row_f = rows[i + 4, 1 if e < 0.0 else 0], rows[i + 5, 1 if f < 0.0 else 0]
+        row_g, row_h = rows[i + 6, 1 if g < 0.0 else 0], rows[i + 7, 1 if h < 0.0 else 0]
+        a, b, c, d, e, f, g, h = abs(a), abs(b), abs(c), abs(d), abs(e), abs(f), abs(g), abs(h)
         for j in range(total.shape[0]):
-            total[j] += (a * real(row_a[j]) + b * real(row_b[j])) + (c * real(row_c[j]) + d * real(row_d[j]))
+            total[j] += (a * real(row_a[j]) + b * real(row_b[j]) + c * real(row_c[j]) + d * real(row_d[j])) + (
+                e * real(row_e[j]) + f * real(row_f[j]) + g * real(row_g[j]) + h * real(row_h[j])
+            )
     for i in range(last, projected.shape[0]):
         row = rows[i, 1 if projected[i] < 0.0 else 0]
         for j in range(total.shape[0]):

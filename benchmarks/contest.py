@@ -1,0 +1,88 @@
+"""One comparison: contestants that do the same, checked against each other, then timed in turn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import seconds, table
+
+MISSING = "missing"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """What is compared: ours, and the others by name (None: its package is not installed).
+
+    `check` raises if the contestants do not agree; it runs before anything is timed.
+    """
+
+    ours: Callable[[], object]
+    others: dict[str, Callable[[], object] | None]
+    check: Callable[[], None]
+    repeats: int = 1
+    rounds: int = 11
+    per: int = 1  # operations in one call
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A contest that is built when its turn comes, with the ratio that we aim at."""
+
+    name: str
+    build: Callable[[], Contest]
+    target: float | None = None
+
+
+def run(comparison: Comparison) -> dict[str, Any]:
+    """Check, warm up, time in turn; medians, and the quartiles of the paired ratios against the fastest other."""
+    contest = comparison.build()
+    contest.check()
+    present = {name: call for name, call in contest.others.items() if call is not None}
+    for call in (contest.ours, *present.values()):
+        seconds(call, max(1, contest.repeats // 10))
+    times: dict[str, list[float]] = {name: [] for name in ("ours", *present)}
+    for _ in range(contest.rounds):
+        for name, call in (("ours", contest.ours), *present.items()):
+            times[name].append(seconds(call, contest.repeats) / contest.per)
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    fastest = min(present, key=medians.__getitem__)
+    low, ratio, high = np.percentile(np.divide(times[fastest], times["ours"]), [25, 50, 75]).tolist()
+    return {
+        "name": comparison.name,
+        "ours": medians["ours"],
+        "fastest": fastest,
+        "theirs": medians[fastest],
+        "ratio": ratio,
+        "spread": [low, high],
+        "target": comparison.target,
+        "others": {name: medians.get(name, MISSING) for name in contest.others},
+    }
+
+
+def duration(value: float) -> str:
+    """Seconds, milliseconds or microseconds, in three digits."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e6:.3g} µs"
+
+
+def results_table(results: Iterable[dict[str, Any]]) -> str:
+    """A markdown table of what `run` returned."""
+    rows = [
+        [
+            result["name"],
+            duration(result["ours"]),
+            f"{duration(result['theirs'])} ({result['fastest']})",
+            f"{result['ratio']:.2f}",
+            "{:.2f} to {:.2f}".format(*result["spread"]),
+            "" if result["target"] is None else f"{result['target']:g}",
+            ", ".join(name for name, value in result["others"].items() if value == MISSING),
+        ]
+        for result in results
+    ]
+    return table(["", "assocmem", "fastest other", "times faster", "quartiles", "target", "missing"], rows)
