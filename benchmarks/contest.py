@@ -25,7 +25,8 @@ class Contest:
     check: Callable[[], None]
     repeats: int = 1
     rounds: int = 11
-    per: int = 1  # operations in one call
+    per: int = 1  # operations in one call of ours
+    per_other: int | None = None  # and of the others, if it is another number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,8 @@ def run(comparison: Comparison) -> dict[str, Any]:
     times: dict[str, list[float]] = {name: [] for name in ("ours", *present)}
     for _ in range(contest.rounds):
         for name, call in (("ours", contest.ours), *present.items()):
-            times[name].append(seconds(call, contest.repeats) / contest.per)
+            per = contest.per if name == "ours" or contest.per_other is None else contest.per_other
+            times[name].append(seconds(call, contest.repeats) / per)
     medians = {name: float(np.median(values)) for name, values in times.items()}
     fastest = min(present, key=medians.__getitem__)
     low, ratio, high = np.percentile(np.divide(times[fastest], times["ours"]), [25, 50, 75]).tolist()

@@ -13,9 +13,11 @@ from assocmem import _checks
 from assocmem.rules._blas import (
     Matrix64,
     add_gram,
+    add_gram_single,
     add_product,
     cholesky,
     cholesky_solve,
+    row_squares,
     symmetric_product,
 )
 from assocmem.rules.base import FLOAT64, NEVER_STORED, Layout, Rule, State
@@ -32,6 +34,10 @@ CONVERGED = 1e-13  # residual, as a share of what rounding could still reach
 ROUNDING = 1e-6
 DIGITS_LOST = 1e-8  # what is left of the sum of squares carries rounding of 1e-16 of what was there
 VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it adds could hide a false pair
+
+# Penalty, as a share of the mean eigenvalue, from which float32 features are multiplied in single precision: rounding
+# there moves G by about 3e-7 of its mean eigenvalue, and so the solution by at most 3e-4 of itself.
+SINGLE_PRECISION = 1e-3
 
 GCV = "gcv"
 # Penalties that generalised cross-validation considers, as powers of ten of the largest eigenvalue.
@@ -141,7 +147,15 @@ class Ridge(Rule):
 
     def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Add a block to the sums."""
-        add_to_sums(state, features, values)
+        add_to_sums(state, features, values, alpha=self._least_penalty(state, features))
+
+    def _least_penalty(self, state: State, features: NDArray[Any]) -> float:
+        """A penalty that the one in use will not fall below once this block is in the sums."""
+        if self.query_cosine is None:
+            return 0.0 if self.alpha == GCV else float(self.alpha)
+        level = mean_eigenvalue(state["gram"]) + squared_size(features) / features.shape[1]
+        per_pair: float = self._penalty_per_pair  # type: ignore[attr-defined]
+        return level * per_pair
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Subtract a block from the sums."""
@@ -169,14 +183,30 @@ def sums_layout(rank: int, value_dim: int) -> Layout:
     }
 
 
-def add_to_sums(state: State, features: NDArray[Any], values: NDArray[Any], factor: float = 1.0) -> None:
-    """Add `factor` times a block of pairs."""
-    # Also float32 features are multiplied in float64: single precision products would blur the small eigenvalues
-    # on which exact recall at load near 1 stands.
-    exact, exact_values = features.astype(np.float64, copy=False), values.astype(np.float64, copy=False)
-    add_gram(state["gram"], exact, factor)
-    add_product(state["cross"], exact, exact_values, factor)
+def add_to_sums(
+    state: State, features: NDArray[Any], values: NDArray[Any], factor: float = 1.0, *, alpha: float = 0.0
+) -> None:
+    """Add `factor` times a block of pairs, for a solution with a penalty of at least `alpha`.
+
+    Also float32 features are multiplied in float64, since single precision would blur the small eigenvalues on which
+    exact recall at load near 1 stands; except where a penalty a thousand times above that blur covers them.
+    """
+    level = mean_eigenvalue(state["gram"]) + squared_size(features) / features.shape[1]
+    single = features.dtype == np.float32 and len(features) > 1 and alpha >= SINGLE_PRECISION * level
+    exact_values = values.astype(np.float64, copy=False)
+    if single:
+        add_gram_single(state["gram"], features, factor)
+        state["cross"] += np.float64(factor) * (features.T @ values)
+    else:
+        exact = features.astype(np.float64, copy=False)
+        add_gram(state["gram"], exact, factor)
+        add_product(state["cross"], exact, exact_values, factor)
     state["squared_values"] += factor * np.vdot(exact_values, exact_values)
+
+
+def squared_size(features: NDArray[Any]) -> float:
+    """Sum of all squares, in float64."""
+    return float(row_squares(features).sum(dtype=np.float64))
 
 
 def merge_sums(state: State, other: State) -> State:
