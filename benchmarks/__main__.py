@@ -4,6 +4,9 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "speed": "recalls and writes against the fastest alternatives; [words that the names must contain]",
+    "scale": "time and memory against rank, pairs and value length (ten minutes, 11 GB)",
+    "readme": "write the table of the last run of speed into the README",
     "projection": "Hadamard projection against the product with the explicit matrix",
     "exactness": "how exact stored pairs and recalls of other keys are, and what a write and a recall take",
     "capacity": "errors of associative memories at equal storage",
@@ -11,7 +14,7 @@ BENCHMARKS = {
 }
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
         names = "\n".join(f"  {name:12} {what}" for name, what in BENCHMARKS.items())
         sys.exit(f"usage: python -m benchmarks NAME, where NAME is one of\n{names}")
     importlib.import_module(f"benchmarks.{sys.argv[1]}").main()

@@ -55,6 +55,7 @@ def run(comparison: Comparison) -> dict[str, Any]:
     low, ratio, high = np.percentile(np.divide(times[fastest], times["ours"]), [25, 50, 75]).tolist()
     return {
         "name": comparison.name,
+        "unit": "seconds",
         "ours": medians["ours"],
         "fastest": fastest,
         "theirs": medians[fastest],
@@ -63,6 +64,11 @@ def run(comparison: Comparison) -> dict[str, Any]:
         "target": comparison.target,
         "others": {name: medians.get(name, MISSING) for name in contest.others},
     }
+
+
+def amount(value: float, unit: str) -> str:
+    """A duration, or megabytes."""
+    return f"{value / 1e6:,.0f} MB" if unit == "bytes" else duration(value)
 
 
 def duration(value: float) -> str:
@@ -78,8 +84,8 @@ def results_table(results: Iterable[dict[str, Any]]) -> str:
     rows = [
         [
             result["name"],
-            duration(result["ours"]),
-            f"{duration(result['theirs'])} ({result['fastest']})",
+            amount(result["ours"], result["unit"]),
+            f"{amount(result['theirs'], result['unit'])} ({result['fastest']})",
             f"{result['ratio']:.2f}",
             "{:.2f} to {:.2f}".format(*result["spread"]),
             "" if result["target"] is None else f"{result['target']:g}",
@@ -87,4 +93,4 @@ def results_table(results: Iterable[dict[str, Any]]) -> str:
         ]
         for result in results
     ]
-    return table(["", "assocmem", "fastest other", "times faster", "quartiles", "target", "missing"], rows)
+    return table(["", "assocmem", "fastest other", "times faster, or smaller", "quartiles", "target", "missing"], rows)

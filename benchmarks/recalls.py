@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import cycle
 
+import numba
 import numpy as np
 
-from assocmem import CReLUFeatures, FrozenMemory, HadamardProjection
+from assocmem import AssociativeMemory, CReLUFeatures, FrozenMemory, HadamardProjection
+from assocmem._team import LEADER, announce, join, leave, open_shares, take_share, wait_for_others, work_together
 from assocmem.frozen import quantized
 from benchmarks.contest import Comparison, Contest
 
@@ -15,6 +17,10 @@ try:
     import torch
 except ImportError:
     torch = None  # type: ignore[assignment]
+try:
+    import torchhd
+except ImportError:
+    torchhd = None
 
 N_KEYS = 16  # keys in turn: recalling one key again and again would leave its rows in the cache
 
@@ -74,8 +80,8 @@ def single(d: int, k: int, v: int, precision: str) -> Contest:
         ours=lambda: frozen.recall(next(turn)),
         others=contestants(lambda: next(turn)),
         check=lambda: agree(lambda: frozen.recall(keys[0]), contestants(lambda: keys[0]), tolerance),
-        repeats=max(20, int(2e9 / dense.size)) // 10,
-        rounds=25,
+        repeats=max(20, int(2e9 / dense.size)),
+        rounds=15,
     )
 
 
@@ -110,6 +116,81 @@ def batch(n: int, d: int, k: int, v: int) -> Contest:
     )
 
 
+@numba.njit(nogil=True, fastmath=True)
+def _sum(numbers: np.ndarray) -> float:
+    total = numbers.dtype.type(0)
+    for i in range(numbers.shape[0]):
+        total += numbers[i]
+    return total
+
+
+@numba.njit(nogil=True)
+def _sum_in_shares(heard, bell, ledger, numbers, parts) -> float:  # type: ignore[no-untyped-def]
+    """Sum numbers on every thread, shared out like a recall."""
+    if heard == LEADER:
+        announce(bell)
+        open_shares(ledger)
+    else:
+        join(ledger)
+    length = numbers.shape[0] // parts.shape[0]
+    share = take_share(ledger)
+    while share < parts.shape[0]:
+        parts[share] = _sum(numbers[share * length : (share + 1) * length])
+        share = take_share(ledger)
+    if heard != LEADER:
+        return leave(heard, bell, ledger)
+    wait_for_others(ledger)
+    return 0.0
+
+
+def bandwidth(d: int, k: int, v: int) -> Contest:
+    """One recall against the plain sum of as many consecutive bytes as it reads, on the same threads.
+
+    Sums of the first and of the second half of the weights in turn, since recalls of different keys touch both.
+    """
+    frozen, _ = random_memory(d, k, v, "float32")
+    keys = np.random.default_rng(1).standard_normal((N_KEYS, d), dtype=np.float32)
+    halves = cycle(frozen.weights.reshape(2, -1))
+    turn = cycle(keys)
+    parts = np.zeros(16, np.float32)
+
+    def check() -> None:
+        half = frozen.weights.reshape(2, -1)[0]
+        work_together(_sum_in_shares, half, parts)
+        np.testing.assert_allclose(parts.sum(), half.sum(dtype=np.float64), atol=1e-3 * half.size**0.5)
+
+    return Contest(
+        ours=lambda: frozen.recall(next(turn)),
+        others={"plain sum": lambda: work_together(_sum_in_shares, next(halves), parts)},
+        check=check,
+        repeats=max(20, int(2e9 / frozen.weights.size)),
+        rounds=15,
+    )
+
+
+def sparse_distributed() -> Contest:
+    """Recall from torchhd's sparse distributed memory with as many numbers; that it holds less is not timed."""
+    d, v, n = 128, 32, 50
+    frozen_keys, values = (np.random.default_rng(0).standard_normal((n, size)).astype(np.float32) for size in (d, v))
+    memory = AssociativeMemory(d, v, expansion=3, rule="hebbian", dtype="float32")
+    memory.store(frozen_keys, values)
+    frozen = memory.freeze()
+    theirs = None
+    if torchhd is not None:
+        torch.manual_seed(0)
+        hard = torchhd.memory.SparseDistributed(memory.rank, d, v, p=0.03)
+        with torch.no_grad():
+            hard.values.zero_()
+            hard.write(torch.from_numpy(d**0.5 * frozen_keys), torch.from_numpy(values))
+        theirs = lambda: hard.read(torch.from_numpy(d**0.5 * frozen_keys[:1]))  # noqa: E731
+
+    def check() -> None:
+        value = frozen.recall(frozen_keys[0])
+        assert np.corrcoef(value, values[0])[0, 1] > 0.8
+
+    return Contest(ours=lambda: frozen.recall(frozen_keys[0]), others={"torchhd": theirs}, check=check, repeats=300)
+
+
 SIZES = ((1024, 2, 1024), (1024, 4, 1024), (1024, 8, 4096))
 RECALLS = [
     *(
@@ -117,5 +198,12 @@ RECALLS = [
         for precision, targets in (("float32", (2, 2, 2)), ("int8", (4, 4, 6)))
         for (d, k, v), target in zip(SIZES, targets, strict=True)
     ),
+    *(
+        Comparison(
+            f"one key, float32, d={d} k={k} v={v}: share of the bandwidth", lambda s=(d, k, v): bandwidth(*s), 0.8
+        )
+        for d, k, v in SIZES
+    ),
+    Comparison("one key, d=128 k=3 v=32, beside a sparse distributed memory", sparse_distributed),
     Comparison("4096 keys, float32, d=512 k=8 v=1024", lambda: batch(4096, 512, 8, 1024), 1.8),
 ]
