@@ -139,10 +139,10 @@ def work_together(function: Callable[..., Any], *arguments: Any) -> Any:
     Threads that are free call it too, with how often they heard the bell instead of LEADER. The leader announces,
     prepares, opens the shares, takes some and waits for the others; they join, take shares and leave.
     """
-    ledger = np.zeros(_LEDGER_LENGTH, np.int64)
     team = None if N_THREADS == 1 or JIT_DISABLED else _team or _the_team()
     if team is None or not team.free.acquire(blocking=False):
-        return function(LEADER, _SILENT, ledger, *arguments)
+        return work_alone(function, *arguments)
+    ledger = np.zeros(_LEDGER_LENGTH, np.int64)
     try:
         team.work = (function, (ledger, *arguments))
         team.wake()
@@ -151,3 +151,8 @@ def work_together(function: Callable[..., Any], *arguments: Any) -> Any:
         ledger[_NEXT], ledger[_READY] = _NO_MORE, 1  # whatever happened, nobody waits for shares that never open
         team.work = (look, ())
         team.free.release()
+
+
+def work_alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the kernel as `work_together` does, without the others."""
+    return function(LEADER, _SILENT, np.zeros(_LEDGER_LENGTH, np.int64), *arguments)

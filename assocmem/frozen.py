@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks, storage
 from assocmem._core import CHUNK_BYTES, MemoryCore
-from assocmem._team import work_together
+from assocmem._jit import N_THREADS
+from assocmem._team import work_alone, work_together
 from assocmem.crelu import CReLUFeatures
 from assocmem.recall import recall_gated
 
@@ -24,6 +25,9 @@ N_BLOCKS = 16
 SMALLEST_BLOCK = 16
 
 _CACHE_LINE = 64  # bytes
+
+# Weights that a recall reads from which it gains from a second thread, which costs a few microseconds.
+SHARED_WEIGHTS = 2**18
 
 # Keys from which one matrix product with the folded weights is faster than one gated recall after the other, measured
 # at 2 to 34 million weights. 8-bit weights have to be folded anew for every batch, which takes the time of many keys.
@@ -110,6 +114,11 @@ class FrozenMemory:
         """Bytes of the weights: what a saved file holds."""
         return self.weights.nbytes + self.scale.nbytes + self.offset.nbytes
 
+    @property
+    def n_threads(self) -> int:
+        """Threads that share the gated recall of one key: one, unless the memory is large."""
+        return N_THREADS if self.features.n_units * self.value_dim >= SHARED_WEIGHTS else 1
+
     def __repr__(self) -> str:
         return (
             f"FrozenMemory(key_dim={self.key_dim}, value_dim={self.value_dim}, expansion={self.features.expansion}, "
@@ -168,11 +177,12 @@ class FrozenMemory:
         return values[0] if single and out is None else values
 
     def _recall_gated(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
+        run = work_together if self.n_threads > 1 else work_alone
         workspace = self._take_workspace()
         low, high = _checks.NORM_RANGE[self.dtype.name]
         exact = values if values.dtype == self.dtype else np.empty(values.shape, self.dtype)
         for row, value in zip(rows, exact, strict=True):
-            norm = work_together(recall_gated, row, *workspace, value)
+            norm = run(recall_gated, row, *workspace, value)
             if not low <= norm <= high:  # also where it is NaN
                 _checks.refuse_bad_keys(rows, self.features.bias)
         if exact is not values:

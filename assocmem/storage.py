@@ -91,7 +91,7 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
 
 
 def load_mapped(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read the header of a file and map its arrays, read-only; raises what `load` raises."""
+    """Read the header of a file and map its arrays; raises what `load` raises."""
     with _opened(path, kind) as (location, header, _):
         # The library copies what it reads. Its format is 8 bytes with the length of a JSON header, that header, and
         # the arrays at the offsets which it names; the library has just checked that they fit the file.
@@ -112,7 +112,8 @@ def _mapped(location: Path, base: int, entry: Mapping[str, Any]) -> NDArray[Any]
     dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
     if 0 in shape:
         return np.empty(shape, dtype)  # nothing to map
-    mapped = np.memmap(location, dtype, "r", base + entry["data_offsets"][0], shape)
+    # Copy on write, so that nothing can reach the file; read-only arrays would have every kernel compiled anew.
+    mapped = np.memmap(location, dtype, "c", base + entry["data_offsets"][0], shape)
     return mapped.view(np.ndarray)  # a plain array that keeps the map alive: compiled loops know no other
 
 

@@ -155,7 +155,7 @@ class Ridge(Rule):
             return 0.0 if self.alpha == GCV else float(self.alpha)
         level = mean_eigenvalue(state["gram"]) + squared_size(features) / features.shape[1]
         per_pair: float = self._penalty_per_pair  # type: ignore[attr-defined]
-        return level * per_pair
+        return float(level * per_pair)
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Subtract a block from the sums."""
