@@ -161,11 +161,11 @@ class Ridge(Rule):
 
 
 def sums_layout(rank: int, value_dim: int) -> Layout:
-    """The lower triangle of G = Σ ψψᵀ, then Q = Σ ψvᵀ and Σ‖v‖²: always float64."""
+    """The lower triangle of G = Σ ψψᵀ, then Q = Σ ψvᵀ and, for every output, Σ v²: always float64."""
     return {
         "gram": ((rank, rank), FLOAT64),
         "cross": ((rank, value_dim), FLOAT64),
-        "squared_values": ((), FLOAT64),
+        "squared_values": ((value_dim,), FLOAT64),
     }
 
 
@@ -176,7 +176,7 @@ def add_to_sums(state: State, features: NDArray[Any], values: NDArray[Any], fact
     exact, exact_values = features.astype(np.float64, copy=False), values.astype(np.float64, copy=False)
     add_gram(state["gram"], exact, factor)
     add_product(state["cross"], exact, exact_values, factor)
-    state["squared_values"] += factor * np.vdot(exact_values, exact_values)
+    state["squared_values"] += factor * np.einsum("ij,ij->j", exact_values, exact_values)
 
 
 def merge_sums(state: State, other: State) -> State:
@@ -198,7 +198,7 @@ def verify_sums(before: State, after: State) -> None:
     if not cholesky(factor):
         raise ValueError(NEVER_STORED)
     explained = np.vdot(after["cross"] / level, cholesky_solve(factor, after["cross"]))
-    if explained > after["squared_values"] + ROUNDING * before["squared_values"]:
+    if explained > after["squared_values"].sum() + ROUNDING * before["squared_values"].sum():
         raise ValueError(NEVER_STORED)
 
 
@@ -298,7 +298,7 @@ def gcv_penalty(state: State) -> float:
     explained = ((vectors[:, held].T @ state["cross"]) ** 2).sum(axis=1) / s
     n = float(state["n_stored"])
     # N pairs of independent features are all explained: the difference would be rounding.
-    unexplained = max(float(state["squared_values"] - explained.sum()), 0.0) if n > len(s) else 0.0
+    unexplained = max(float(state["squared_values"].sum() - explained.sum()), 0.0) if n > len(s) else 0.0
 
     def score(exponent: float) -> float:
         lost = 1 / (1 + s / (10.0**exponent * s[-1]))
