@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from assocmem import _checks
 from assocmem.crelu import CReLUFeatures
 from assocmem.rules import Rule, as_rule
-from assocmem.rules.base import State
+from assocmem.rules.base import FIXED, State
 
 # Bytes of folded features that are in memory at a time while a batch is stored or recalled. Large enough for
 # matrix products to run at full speed, small next to the weights of any memory for which it matters.
@@ -241,7 +241,7 @@ class MemoryCore:
         """A copy of the flushed state to work on; for whoever holds `_writing`."""
         with self._guard:
             self._flush()
-            if self._state["n_stored"] == 0:
+            if self._state["n_stored"] == 0 and FIXED[0] not in self._state:
                 return self._new_state()  # zeros take no memory before they are written
             return {name: array.copy() for name, array in self._state.items()}
 

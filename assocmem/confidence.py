@@ -12,6 +12,7 @@ from assocmem import _checks
 from assocmem._core import MemoryCore, Progress, report
 from assocmem.rules._blas import Matrix64, cholesky, cholesky_solve, invert_from_cholesky, symmetric_product
 from assocmem.rules.base import State
+from assocmem.rules.constraints import constraint, outside, without
 from assocmem.rules.ridge import mean_eigenvalue, solve_ridge
 
 # The smallest penalty, as a share of the mean eigenvalue of G, with which leverages are computed: with less of it
@@ -158,7 +159,7 @@ class Confidence(MemoryCore):
         --------
         >>> rng = np.random.default_rng(0)
         >>> from assocmem import AssociativeMemory
-        >>> memory = AssociativeMemory(8, 1, rule="rls")
+        >>> memory = AssociativeMemory(8, 1)
         >>> stored = rng.standard_normal((20, 8))
         >>> memory.store(stored, rng.standard_normal((20, 1)))
         >>> bool(memory.leverage(stored).max() <= 1 < memory.leverage(rng.standard_normal(8)))
@@ -225,12 +226,14 @@ class Confidence(MemoryCore):
         with self._writing, self._guard:
             self._refuse_empty()
             alpha = self.alpha or 0.0
-            weights = self.rule.weights(self._state)
+            weights, gram, fixed = self.rule.weights(self._state), self._state["gram"], constraint(self._state)
+            gram = gram if fixed is None else without(gram, fixed.basis)
             start = 0
             for features, targets in self._feature_chunks(key_table, value_table):
                 exact = features.astype(np.float64, copy=False)
                 errors = targets - exact @ weights
-                solved = solve_ridge(self._state["gram"], np.asfortranarray(exact.T), alpha).T
+                exact = exact if fixed is None else outside(exact, fixed.basis)
+                solved = solve_ridge(gram, np.asfortranarray(exact.T), alpha).T
                 left = 1 - np.einsum("ij,ij->i", exact, solved)
                 _refuse_never_stored(left, start)
                 alone = left < INTERPOLATED

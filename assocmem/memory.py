@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from assocmem import _checks, storage
 from assocmem._core import Progress, report
 from assocmem.confidence import Confidence
+from assocmem.editing import Editing
 from assocmem.recall import recall_folded
 from assocmem.rules import RULES
+from assocmem.rules.constraints import fixed_layout
 
 if TYPE_CHECKING:
     from assocmem.diagnosis import Diagnosis
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 KIND = "memory"
 
 
-class AssociativeMemory(Confidence):
+class AssociativeMemory(Confidence, Editing):
     """A key-value associative memory of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.
@@ -372,6 +374,7 @@ class AssociativeMemory(Confidence):
         if header.get("fingerprint") != memory._fingerprint():
             _refuse_header(path, "its configuration and signs are not those that the memory was written with")
         layout = memory.rule.full_layout(memory.rank, memory.value_dim, memory.dtype)
+        layout.update(fixed_layout(arrays, memory.rank, memory.value_dim))
         weights_layout = {"weights": ((memory.rank, memory.value_dim), memory.dtype)}
         storage.refuse_other_arrays(path, arrays, {**layout, **weights_layout})
         if arrays["n_stored"] < 0:

@@ -19,6 +19,7 @@ from assocmem.rules._blas import (
     symmetric_product,
 )
 from assocmem.rules.base import FLOAT64, NEVER_STORED, Layout, Rule, State
+from assocmem.rules.constraints import constraint, merged, without
 
 # Shifts of the Gram matrix, as shares of its mean eigenvalue, from which the solution for a smaller penalty is reached
 # by iteration: each pass shrinks the error in a direction with eigenvalue s by shift / (s + shift), and leaves rounding
@@ -153,7 +154,7 @@ class Ridge(Rule):
 
     def weights(self, state: State) -> NDArray[Any]:
         """Solve (G + αI) U = Q, or its minimum-norm limit."""
-        return solve_ridge(state["gram"], state["cross"], self.penalty(state) or 0.0)
+        return solve_constrained(state, self.penalty(state) or 0.0)
 
     def verify(self, before: State, after: State) -> None:
         """Refuse sums that no pairs can have."""
@@ -180,8 +181,9 @@ def add_to_sums(state: State, features: NDArray[Any], values: NDArray[Any], fact
 
 
 def merge_sums(state: State, other: State) -> State:
-    """Add the sums of two memories."""
-    return {name: state[name] + other[name] for name in ("gram", "cross", "squared_values")}
+    """Add the sums of two memories, and join their fixed recalls."""
+    sums = {name: state[name] + other[name] for name in ("gram", "cross", "squared_values")}
+    return {**sums, **merged(state, other)}
 
 
 def verify_sums(before: State, after: State) -> None:
@@ -212,6 +214,18 @@ def _shifted(gram: Matrix64, level: float, shift: float) -> Matrix64:
     scaled = gram / level
     scaled.reshape(-1)[:: len(gram) + 1] += shift
     return scaled
+
+
+def solve_constrained(state: State, alpha: float) -> Matrix64:
+    """Ridge weights (D, v) of the sums, among those that leave fixed recalls as they are."""
+    fixed = constraint(state)
+    if fixed is None:
+        return solve_ridge(state["gram"], state["cross"], alpha)
+    cross = state["cross"] - symmetric_product(state["gram"], fixed.offset)
+    cross -= fixed.basis.T @ (fixed.basis @ cross)
+    free = solve_ridge(without(state["gram"], fixed.basis), np.ascontiguousarray(cross), alpha)
+    free -= fixed.basis.T @ (fixed.basis @ free)
+    return np.ascontiguousarray(fixed.offset + free)
 
 
 def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float) -> Matrix64:
