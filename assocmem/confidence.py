@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks
 from assocmem._core import MemoryCore, Progress, report
 from assocmem.rules._blas import Matrix64, cholesky, cholesky_solve, invert_from_cholesky, symmetric_product
 from assocmem.rules.base import State
-from assocmem.rules.constraints import constraint, outside, without
+from assocmem.rules.constraints import constraint, free_gram, outside
 from assocmem.rules.ridge import mean_eigenvalue, solve_ridge
 
 # The smallest penalty, as a share of the mean eigenvalue of G, with which leverages are computed: with less of it
@@ -95,18 +96,14 @@ def noise_deviation(state: State, alpha: float) -> Deviation:
     freedom = n - rank + penalty * float(inverse.trace())
     interpolates = alpha < regularised.level * SMALLEST_PENALTY and freedom < 1
     if freedom < SMALLEST_FREEDOM:
-        freedom = penalty * _held_trace(state["gram"] / regularised.level, inverse)
+        # All N pairs are independent; of their eigenvalues rounding leaves more than of N − D + α tr (G + αI)⁻¹.
+        spectrum = scipy.linalg.eigvalsh(state["gram"] / regularised.level, lower=True, check_finite=False)
+        freedom = float((penalty / (spectrum[rank - int(n) :] + penalty)).sum())
     direct = state["squared_values"] - (weights * targets).sum(axis=0) - penalty * (weights**2).sum(axis=0)
     least = penalty**2 * (weights * cholesky_solve(factor, weights)).sum(axis=0)
     residual = np.where(direct > SMALLEST_RESIDUAL * state["squared_values"], direct, least)
     kind = "interpolated" if interpolates else "noise"
     return Deviation(regularised, kind, residual / freedom, np.zeros_like(residual))
-
-
-def _held_trace(gram: Matrix64, inverse: Matrix64) -> float:
-    """Return tr(R G R) = Σ s/(s + α)², in which directions that hold nothing do not cancel but vanish."""
-    whole = np.tril(inverse) + np.tril(inverse, -1).T
-    return float(np.vdot(whole, symmetric_product(gram, whole)))
 
 
 def noisy_key_deviation(state: State, alpha: float, kappa: float, gap: float) -> Deviation:
@@ -227,7 +224,7 @@ class Confidence(MemoryCore):
             self._refuse_empty()
             alpha = self.alpha or 0.0
             weights, gram, fixed = self.rule.weights(self._state), self._state["gram"], constraint(self._state)
-            gram = gram if fixed is None else without(gram, fixed.basis)
+            gram = gram if fixed is None else free_gram(gram, fixed.basis)
             start = 0
             for features, targets in self._feature_chunks(key_table, value_table):
                 exact = features.astype(np.float64, copy=False)

@@ -15,7 +15,7 @@ from tests.helpers import pairs, relative
 
 KEY_DIM, EXPANSION = 8, 2  # rank 24
 RANK = KEY_DIM * (1 + EXPANSION)
-PENALISED = [Ridge(alpha=0.5), RecursiveLeastSquares(alpha=0.5), Ridge(alpha="gcv")]
+PENALISED = [Ridge(alpha=0.5), RecursiveLeastSquares(alpha=0.5), Ridge(alpha=1e-3)]
 every_penalised = pytest.mark.parametrize("rule", PENALISED, ids=str)
 
 
@@ -71,14 +71,14 @@ def test_leverage_is_higher_for_what_was_never_met():
 
 
 @every_penalised
-@given(n=st.integers(10, 80), seed=st.integers(0, 99))
+@given(n=st.integers(5, 80), seed=st.integers(0, 99))
 def test_deviation_is_its_definition(rule, n, seed):
     keys, values = noisy_pairs(n, seed=seed)
     memory, queries = memory_of(keys, values, rule), pairs(5, KEY_DIM, 1, seed + 100)[0]
     fold = memory.features.fold
     recalled, deviation = memory.recall(queries, return_confidence=True)
     assert np.array_equal(recalled, memory.recall(queries))
-    assert relative(deviation, naive.deviations(fold(keys), values, fold(queries), memory.alpha)) < 1e-5
+    assert relative(deviation, naive.deviations(fold(keys), values, fold(queries), memory.alpha)) < 2e-4
 
 
 @pytest.mark.parametrize("rule", [Ridge(), RecursiveLeastSquares()], ids=str)
@@ -117,11 +117,11 @@ def test_repeated_keys_with_other_values_show_the_noise():
 @pytest.mark.parametrize("kind", ["independent", "linear with noise"])
 def test_nine_of_ten_values_lie_within_their_interval(load, rule, kind):
     rng = np.random.default_rng(0)
-    n = round(load * 160)
-    keys, values = rng.standard_normal((n + 300, 32)), rng.standard_normal((n + 300, 32))
+    n = round(load * 640)
+    keys, values = rng.standard_normal((n + 300, 128)), rng.standard_normal((n + 300, 16))
     if kind != "independent":
-        values = 0.3 * values + keys @ rng.standard_normal((32, 32)) / np.sqrt(32)
-    memory = AssociativeMemory(32, 32, rule=rule)
+        values = 0.3 * values + keys @ rng.standard_normal((128, 16)) / np.sqrt(128)
+    memory = AssociativeMemory(128, 16, rule=rule)
     memory.store(keys[:n], values[:n])
     recalled, deviation = memory.recall(keys[n:], return_confidence=True)
     assert 0.85 < np.mean(np.abs(values[n:] - recalled) < 1.645 * deviation) < 0.95
@@ -135,10 +135,10 @@ def test_with_a_query_cosine_the_interval_is_that_of_the_stored_value(cosine, lo
     keys, values, noise = rng.standard_normal((n, 64)), rng.standard_normal((n, 16)), rng.standard_normal((n, 64))
     memory = AssociativeMemory(64, 16, rule=Ridge(query_cosine=cosine))
     memory.store(keys, values)
-    keys /= np.linalg.norm(keys, axis=1)[:, None]
-    noise -= (noise * keys).sum(axis=1)[:, None] * keys
-    noise /= np.linalg.norm(noise, axis=1)[:, None]
-    queries = 8 * (cosine * keys + np.sqrt(1 - cosine**2) * noise)
+    lengths = np.linalg.norm(keys, axis=1)[:, None]
+    noise -= (noise * keys).sum(axis=1)[:, None] * keys / lengths**2
+    noise *= lengths / np.linalg.norm(noise, axis=1)[:, None]
+    queries = cosine * keys + np.sqrt(1 - cosine**2) * noise
     recalled, deviation = memory.recall(queries, return_confidence=True)
     assert 0.85 < np.mean(np.abs(values - recalled) < 1.645 * deviation) < 0.95
 

@@ -26,6 +26,8 @@ DEPENDENT = 1e-6
 # nothing then cost next to nothing, and of all changes that cost equally little the shortest is taken.
 METRIC_SHIFT = 1e-8
 
+ROUNDING = 1e-13  # of the trace of G
+
 Rows: TypeAlias = tuple[Matrix64, Matrix64]  # features (r, D) and values (r, v)
 
 
@@ -64,6 +66,12 @@ def without(matrix: Matrix64, basis: Matrix64) -> Matrix64:
     projected: Matrix64 = matrix.copy()
     blas.dsyr2k(-1.0, np.asfortranarray(image), basis.T, beta=1.0, c=projected.T, overwrite_c=1)
     return projected
+
+
+def free_gram(gram: Matrix64, basis: Matrix64) -> Matrix64:
+    """P G P; zero where all that was stored is fixed, and only rounding would be left."""
+    free = without(gram, basis)
+    return free if free.trace() > ROUNDING * gram.trace() else np.zeros_like(free)
 
 
 def orthonormal(rows: Matrix64) -> Matrix64:

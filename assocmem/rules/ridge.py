@@ -19,7 +19,7 @@ from assocmem.rules._blas import (
     symmetric_product,
 )
 from assocmem.rules.base import FLOAT64, NEVER_STORED, Layout, Rule, State
-from assocmem.rules.constraints import constraint, merged, without
+from assocmem.rules.constraints import constraint, free_gram, merged
 
 # Shifts of the Gram matrix, as shares of its mean eigenvalue, from which the solution for a smaller penalty is reached
 # by iteration: each pass shrinks the error in a direction with eigenvalue s by shift / (s + shift), and leaves rounding
@@ -223,7 +223,7 @@ def solve_constrained(state: State, alpha: float) -> Matrix64:
         return solve_ridge(state["gram"], state["cross"], alpha)
     cross = state["cross"] - symmetric_product(state["gram"], fixed.offset)
     cross -= fixed.basis.T @ (fixed.basis @ cross)
-    free = solve_ridge(without(state["gram"], fixed.basis), np.ascontiguousarray(cross), alpha)
+    free = solve_ridge(free_gram(state["gram"], fixed.basis), np.ascontiguousarray(cross), alpha)
     free -= fixed.basis.T @ (fixed.basis @ free)
     return np.ascontiguousarray(fixed.offset + free)
 

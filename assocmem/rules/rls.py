@@ -20,7 +20,7 @@ from assocmem.rules._blas import (
     symmetric_product,
 )
 from assocmem.rules.base import FLOAT64, Layout, Rule, State
-from assocmem.rules.constraints import constraint, without
+from assocmem.rules.constraints import constraint, free_gram, outside, without
 from assocmem.rules.ridge import add_to_sums, mean_eigenvalue, merge_sums, solve_constrained, sums_layout, verify_sums
 
 BLOCK = 256
@@ -137,10 +137,13 @@ class RecursiveLeastSquares(Rule):
                 renew(state)
             weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
             features, values = features * weight, values * weight
-        inner, gain = self._inner(state, features, past)
+        # Without this, what rounding leaves of R in fixed directions would grow as the past fades.
+        fixed = None if self.forgetting == 1.0 else constraint(state)
+        free = features if fixed is None else outside(features, fixed.basis)
+        inner, gain = self._inner(state, free, past)
         if not cholesky(inner):
             renew(state)
-            inner, gain = self._inner(state, features, past)
+            inner, gain = self._inner(state, free, past)
             if not cholesky(inner):
                 raise ValueError(INDEFINITE)
         reduced = solve_lower(inner, gain.T)
@@ -230,7 +233,7 @@ def refresh(state: State) -> None:
     """
     fixed = constraint(state)
     if state["alpha"]:
-        information = state["gram"].copy() if fixed is None else without(state["gram"], fixed.basis)
+        information = state["gram"].copy() if fixed is None else free_gram(state["gram"], fixed.basis)
         information.reshape(-1)[:: len(information) + 1] += state["alpha"]
         if not cholesky(information):
             raise ValueError(INDEFINITE)
