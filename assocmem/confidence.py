@@ -14,7 +14,7 @@ from assocmem._core import MemoryCore, Progress, report
 from assocmem.rules._blas import Matrix64, cholesky, cholesky_solve, invert_from_cholesky, symmetric_product
 from assocmem.rules.base import State
 from assocmem.rules.constraints import constraint, free_gram, outside
-from assocmem.rules.ridge import mean_eigenvalue, solve_ridge
+from assocmem.rules.ridge import NOT_A_SUM, mean_eigenvalue, solve_ridge
 
 # The smallest penalty, as a share of the mean eigenvalue of G, with which leverages are computed: with less of it
 # Cholesky would measure rounding in the directions that hold nothing.
@@ -38,13 +38,13 @@ class Regularised:
     def of(cls, gram: Matrix64, alpha: float) -> Regularised:
         """Factorise, with a larger penalty where rounding makes that necessary."""
         level = mean_eigenvalue(gram)
-        penalty = max(alpha / level, SMALLEST_PENALTY)
-        while True:
+        for raised in (1.0, 10.0, 100.0, 1000.0):
+            penalty = raised * max(alpha / level, SMALLEST_PENALTY)
             factor = gram / level
             factor.reshape(-1)[:: len(gram) + 1] += penalty
             if cholesky(factor):
                 return cls(factor, level, penalty)
-            penalty *= 10.0
+        raise ValueError(NOT_A_SUM)
 
     def solve(self, features: NDArray[Any]) -> Matrix64:
         """Return level · (G + αI)⁻¹ Fᵀ as rows, (B, D), for features F (B, D)."""

@@ -34,6 +34,11 @@ ROUNDING = 1e-6
 DIGITS_LOST = 1e-8  # what is left of the sum of squares carries rounding of 1e-16 of what was there
 VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it adds could hide a false pair
 
+NOT_A_SUM = (
+    "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; start a new memory, or load the "
+    "last one that was saved"
+)
+
 GCV = "gcv"
 # Penalties that generalised cross-validation considers, as powers of ten of the largest eigenvalue.
 GCV_EXPONENTS = np.arange(-12.0, 3.01, 0.25)
@@ -266,10 +271,7 @@ def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float) -> Matrix64:
             if converged:
                 break
     if best is None:
-        raise ValueError(
-            "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; "
-            "start a new memory, or load the last one that was saved"
-        )
+        raise ValueError(NOT_A_SUM)
     return np.ascontiguousarray(best * unit)
 
 
