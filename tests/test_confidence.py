@@ -211,7 +211,7 @@ def test_leave_one_out_of_the_only_pair_in_its_direction():
 
 
 def test_one_factorisation_for_every_state(monkeypatch):
-    keys, values = noisy_pairs(40)
+    keys, values = noisy_pairs(400)  # the second block is too large to wait
     memory, made = memory_of(keys[:30], values[:30], Ridge(alpha=0.5)), []
     original = Regularised.of
     monkeypatch.setattr(assocmem.confidence.Regularised, "of", lambda *given: made.append(1) or original(*given))
@@ -225,6 +225,16 @@ def test_one_factorisation_for_every_state(monkeypatch):
     assert (
         relative(memory.recall(keys, return_confidence=True)[1], fresh.recall(keys, return_confidence=True)[1]) < 1e-9
     )
+
+
+def test_no_write_changes_what_a_leverage_reads():
+    keys, values = noisy_pairs(400)
+    memory = memory_of(keys[:30], values[:30], RecursiveLeastSquares(alpha=0.5))
+    memory.leverage(keys)
+    inverse = memory._inverse()
+    before = inverse.copy()
+    memory.store(keys[30:], values[30:])
+    assert np.array_equal(inverse, before)
 
 
 @pytest.mark.parametrize("rule", [Ridge(alpha=0.5), RecursiveLeastSquares(alpha=0.5)], ids=str)

@@ -236,6 +236,16 @@ def test_edit_in_the_metric_of_a_sample(rule, penalty, n, sampled):
     memory.recall(held, return_confidence=True)
 
 
+def test_after_an_edit_in_another_metric_the_sums_are_those_of_other_values():
+    keys, values = pairs(60, KEY_DIM, 2)
+    memory, sample = memory_of(keys, values, Ridge()), pairs(100, KEY_DIM, 1, seed=4)[0]
+    features = memory.features.fold(keys)
+    memory.edit(*pairs(2, KEY_DIM, 2, seed=5), metric=sample)
+    sums = memory._state
+    shift = np.linalg.solve(features.T @ features, sums["cross"] - features.T @ values)
+    assert relative(sums["squared_values"], ((values + features @ shift) ** 2).sum(axis=0)) < 1e-9
+
+
 def test_a_change_where_nothing_is_stored_needs_a_penalty():
     memory, sample = memory_of(*pairs(10, KEY_DIM, 2), Ridge()), pairs(100, KEY_DIM, 1, seed=4)[0]
     before = folded(memory)
