@@ -220,7 +220,7 @@ class Confidence(MemoryCore):
         self._refuse_faded("leave-one-out residuals")
         key_table, value_table = self._checked_pairs(keys, values)
         residuals = np.empty(value_table.shape)
-        with self._writing, self._guard:
+        with self._writing:
             self._refuse_empty()
             alpha = self.alpha or 0.0
             weights, gram, fixed = self.rule.weights(self._state), self._state["gram"], constraint(self._state)
@@ -234,8 +234,8 @@ class Confidence(MemoryCore):
                 left = 1 - np.einsum("ij,ij->i", exact, solved)
                 _refuse_never_stored(left, start)
                 alone = left < INTERPOLATED
-                own, left[alone] = solved[alone], 1.0
-                errors[alone] = own @ weights / np.einsum("ij,ij->i", own, own)[:, None]
+                lengths = np.linalg.norm(solved[alone], axis=1)[:, None]
+                errors[alone], left[alone] = solved[alone] / lengths @ weights / lengths, 1.0
                 residuals[start : start + len(exact)] = errors / left[:, None]
                 start += len(exact)
         return residuals[0] if np.ndim(keys) == 1 else residuals

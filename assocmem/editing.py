@@ -50,11 +50,18 @@ class Edit:
         Weights after the edit: outputs are ``inputs @ weight.T``. Those of a memory act on `features.fold(keys)`.
     change : (outputs, inputs) float64
         What the edit added to them.
+    inputs : callable
+        From keys (N, key_dim) to inputs (N, inputs).
     """
 
     weight: Matrix64
     change: Matrix64
     inputs: Callable[[ArrayLike], NDArray[Any]] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"Edit(weight of shape {self.weight.shape}, changed by {np.abs(self.change).max(initial=0.0):.3g} at most)"
+        )
 
     def locality(self, keys: ArrayLike) -> Locality:
         """Report what the edit changed for held-out keys.
@@ -241,7 +248,8 @@ class Editing(MemoryCore):
         """
         self._refuse_uneditable()
         key_table, value_table = self._checked_pairs(keys, values)
-        held_table, _ = _checks.as_table("preserve", [] if preserve is None else preserve, self.key_dim)
+        held_table, _ = _checks.as_rows("preserve", [] if preserve is None else preserve, self.key_dim, self.dtype)
+        _checks.refuse_nonfinite("preserve", held_table)
         penalty = _checks.as_number("penalty", penalty, 0.0, np.finfo(float).max)
         measure = None if metric is None else self._metric(metric)
         edited, held = (self.features.fold(table).astype(np.float64) for table in (key_table, held_table))
@@ -305,7 +313,8 @@ class Editing(MemoryCore):
                 f"metric has shape {given.shape}; expected a sample of keys (n, {self.key_dim}) or the second moment "
                 f"of folded features ({self.rank}, {self.rank}); pass one of them, or none"
             )
-        table, _ = _checks.as_table("metric", given, self.key_dim)
+        table, _ = _checks.as_rows("metric", given, self.key_dim, self.dtype)
+        _checks.refuse_nonfinite("metric", table)
         moment = np.zeros((self.rank, self.rank))
         for _, features in self._features_of(table):
             add_gram(moment, features.astype(np.float64, copy=False), 1 / len(table))

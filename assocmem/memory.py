@@ -179,6 +179,10 @@ class AssociativeMemory(Confidence, Editing):
         >>> memory.store([0.5, -1.0], [1.0, 2.0, 3.0])
         >>> memory.recall([0.5, -1.0]).round(9)
         array([1., 2., 3.])
+        >>> values, deviations = memory.recall([[0.5, -1.0], [1.0, 0.5]], return_confidence=True)
+        >>> deviations.round(1)
+        array([[0. , 0. , 0. ],
+               [0.8, 1.5, 2.3]])
         """
         table, single = _checks.as_table("keys", keys, self.key_dim)
         if out is not None:

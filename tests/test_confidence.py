@@ -194,6 +194,15 @@ def test_leave_one_out_is_never_having_stored(rule, tolerance, n, left_out, edit
     assert relative(memory.leave_one_out(keys, values)[i], error) < tolerance
 
 
+@pytest.mark.parametrize("rule", [Ridge(), RecursiveLeastSquares()], ids=str)
+@pytest.mark.parametrize(("scale", "unit"), [(1e-150, 1e100), (1e149, 1e100), (1e149, 1e-100)])
+def test_residuals_stay_in_range(rule, scale, unit):
+    keys, values = pairs(10, KEY_DIM, 2)
+    usual = memory_of(keys, values, Ridge()).leave_one_out(keys, values)
+    memory = memory_of(scale * keys, unit * values, rule)
+    assert relative(memory.leave_one_out(scale * keys, unit * values) / unit, usual) < 1e-4
+
+
 def test_leave_one_out_of_the_only_pair_in_its_direction():
     """Repetitions of few keys, more pairs than dimensions, and one key that only its own pair knows."""
     rng = np.random.default_rng(0)
