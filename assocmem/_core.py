@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from assocmem import _checks, storage
 from assocmem.crelu import CReLUFeatures
 from assocmem.rules import Rule, as_rule
-from assocmem.rules.base import State
+from assocmem.rules.base import FIXED, State
 
 # Bytes of folded features that are in memory at a time while a batch is stored or recalled. Large enough for
 # matrix products to run at full speed, small next to the weights of any memory for which it matters.
@@ -52,7 +52,8 @@ class MemoryCore:
 
     Whoever changes what is stored, or needs it to stand still, holds `_writing`: writers queue. `_guard` is held for
     the moments in which the published `_state`, `_solved` or the pending pairs change, so that a recall sees the
-    state before a write or after it. A write of many chunks works on a copy of the state, beside the recalls, and
+    state before a write or after it. `_derived` holds what else was computed from the published state, by name; it
+    is dropped with `_solved`. A write of many chunks works on a copy of the state, beside the recalls, and
     publishes it at the end; a write of one chunk changes the state in place, except for weights that a recall is
     reading at that moment, of which it takes a copy.
     """
@@ -75,6 +76,7 @@ class MemoryCore:
         self.rule = as_rule(rule).for_features(projection.key_dim, self.expansion, self.features.whiten)
         self._state = self._new_state()
         self._solved: NDArray[Any] | None = None
+        self._derived: dict[str, Any] = {}
         self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
         self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
         self._n_pending = 0
@@ -90,7 +92,7 @@ class MemoryCore:
         with self._guard:
             self._flush()
             state = {**vars(self), "_state": {name: array.copy() for name, array in self._state.items()}}
-        state.update(_solved=None, _n_readers=0)
+        state.update(_solved=None, _derived={}, _n_readers=0)
         del state["_writing"], state["_guard"]
         return state
 
@@ -179,6 +181,14 @@ class MemoryCore:
             targets = _checks.to_dtype(value_table[start : start + self._chunk_rows], self.dtype)
             yield self.features.fold_rows(rows, buffer[: len(rows)]), targets
 
+    def _features_of(self, table: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Folded features of keys, chunk by chunk, and where they belong; a chunk is overwritten by the next."""
+        buffer = np.empty((min(self._chunk_rows, len(table)), self.rank), self.dtype)
+        for start in range(0, len(table), self._chunk_rows):
+            rows = _checks.to_dtype(table[start : start + self._chunk_rows], self.dtype)
+            _checks.refuse_bad_keys(rows, self.features.bias, start)
+            yield slice(start, start + len(rows)), self.features.fold_rows(rows, buffer[: len(rows)])
+
     # ------------------------------------------------------------------------------------------ read, change
 
     def _append(self, key_table: NDArray[Any], value_table: NDArray[Any]) -> None:
@@ -191,7 +201,7 @@ class MemoryCore:
             self._pending_keys[first:last] = key_table
             self._pending_values[first:last] = value_table
             self._n_pending = last
-            self._solved = None
+            self._solved, self._derived = None, {}
 
     def _flush(self) -> None:
         """Store what is pending."""
@@ -214,13 +224,13 @@ class MemoryCore:
                 self._state = {
                     name: array.copy() if array is self._solved else array for name, array in self._state.items()
                 }
-            self._solved = None
+            self._solved, self._derived = None, {}
             change(self._state)
 
     def _publish(self, state: State, solved: NDArray[Any] | None = None) -> None:
         """Let another state take the place of the published one."""
         with self._guard:
-            self._state, self._solved = state, solved
+            self._state, self._solved, self._derived = state, solved, {}
 
     def _new_state(self) -> State:
         return self.rule.start(self.rank, self.value_dim, self.dtype)
@@ -229,7 +239,7 @@ class MemoryCore:
         """A copy of the flushed state to work on; for whoever holds `_writing`."""
         with self._guard:
             self._flush()
-            if self._state["n_stored"] == 0:
+            if self._state["n_stored"] == 0 and FIXED[0] not in self._state:
                 return self._new_state()  # zeros take no memory before they are written
             return {name: array.copy() for name, array in self._state.items()}
 

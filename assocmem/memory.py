@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks, storage
-from assocmem._core import MemoryCore, Progress, report
+from assocmem._core import Progress, report
+from assocmem.confidence import Confidence
+from assocmem.editing import Editing
 from assocmem.frozen import Freezing
 from assocmem.recall import recall_folded
 from assocmem.rules import RULES
+from assocmem.rules.constraints import fixed_layout
 
 if TYPE_CHECKING:
     from assocmem.diagnosis import Diagnosis
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 KIND = "memory"
 
 
-class AssociativeMemory(Freezing, MemoryCore):
+class AssociativeMemory(Confidence, Editing, Freezing):
     """A key-value associative memory of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.
@@ -114,9 +117,34 @@ class AssociativeMemory(Freezing, MemoryCore):
                     report(progress, len(features))
                 self._publish(state)
 
+    @overload
     def recall(
-        self, keys: ArrayLike, out: NDArray[Any] | None = None, *, progress: Progress | None = None
-    ) -> NDArray[Any]:
+        self,
+        keys: ArrayLike,
+        out: NDArray[Any] | None = None,
+        *,
+        return_confidence: Literal[False] = False,
+        progress: Progress | None = None,
+    ) -> NDArray[Any]: ...
+
+    @overload
+    def recall(
+        self,
+        keys: ArrayLike,
+        out: NDArray[Any] | None = None,
+        *,
+        return_confidence: Literal[True],
+        progress: Progress | None = None,
+    ) -> tuple[NDArray[Any], NDArray[Any]]: ...
+
+    def recall(
+        self,
+        keys: ArrayLike,
+        out: NDArray[Any] | None = None,
+        *,
+        return_confidence: bool = False,
+        progress: Progress | None = None,
+    ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
         """Recall the values of keys, stored or not.
 
         One key runs in a compiled loop, many as matrix products over chunks, so that no array of N × rank numbers
@@ -128,17 +156,23 @@ class AssociativeMemory(Freezing, MemoryCore):
             Real keys, converted to the memory's dtype.
         out : (N, value_dim) array, optional
             Where to write the values, for example a `numpy.memmap`.
+        return_confidence : bool
+            Return (values, deviations): beside every recalled number its predictive standard deviation, so that
+            value ± 1.645 deviation covers nine values of ten. It is that of a value observed under this key, for
+            keys of the kind that were stored; with `Ridge(query_cosine=...)`, that of the stored value which a noisy
+            key of this cosine asks for. Rules "ridge" and "rls"; docs/theory.md derives it.
         progress : callable, optional
             Called with the number of further keys that are done, after every chunk.
 
         Returns
         -------
-        (N, value_dim) or (value_dim,), of the memory's dtype, or `out`
+        (N, value_dim) or (value_dim,), of the memory's dtype, or `out`; with `return_confidence` a pair of such
 
         Raises
         ------
         TypeError, ValueError
-            If the keys are unusable, as in `store`, or `out` has another shape.
+            If the keys are unusable, as in `store`, or `out` has another shape; if confidence is wanted of a rule
+            that keeps no Gram matrix, of one that weights the past down, or before anything is stored.
 
         Examples
         --------
@@ -146,21 +180,25 @@ class AssociativeMemory(Freezing, MemoryCore):
         >>> memory.store([0.5, -1.0], [1.0, 2.0, 3.0])
         >>> memory.recall([0.5, -1.0]).round(9)
         array([1., 2., 3.])
+        >>> values, deviations = memory.recall([[0.5, -1.0], [1.0, 0.5]], return_confidence=True)
+        >>> deviations.round(1)
+        array([[0. , 0. , 0. ],
+               [0.8, 1.5, 2.3]])
         """
         table, single = _checks.as_table("keys", keys, self.key_dim)
         if out is not None:
             _checks.refuse_bad_out(out, (len(table), self.value_dim), table)
             self._check_keys(table)  # all of them, before the first value is written
-        if single and out is None:
+        if single and out is None and not return_confidence:
             return self._recall_one(table)
         values = np.empty((len(table), self.value_dim), self.dtype) if out is None else out
-        buffer = np.empty((min(self._chunk_rows, len(table)), self.rank), self.dtype)
+        if return_confidence:
+            deviations = self._recall_with_deviation(table, values, progress)
+            return (values[0], deviations[0]) if single and out is None else (values, deviations)
         with self._reading() as weights:
-            for start in range(0, len(table), self._chunk_rows):
-                rows = _checks.to_dtype(table[start : start + self._chunk_rows], self.dtype)
-                _checks.refuse_bad_keys(rows, self.features.bias, start)
-                values[start : start + len(rows)] = self.features.fold_rows(rows, buffer[: len(rows)]) @ weights
-                report(progress, len(rows))
+            for chunk, features in self._features_of(table):
+                values[chunk] = features @ weights
+                report(progress, len(features))
         return values
 
     def _recall_one(self, table: NDArray[Any]) -> NDArray[Any]:
@@ -341,6 +379,7 @@ class AssociativeMemory(Freezing, MemoryCore):
         if header.get("fingerprint") != memory._fingerprint():
             storage.refuse_header(path, "its configuration and signs are not those that the memory was written with")
         layout = memory.rule.full_layout(memory.rank, memory.value_dim, memory.dtype)
+        layout.update(fixed_layout(arrays, memory.rank, memory.value_dim))
         weights_layout = {"weights": ((memory.rank, memory.value_dim), memory.dtype)}
         storage.refuse_other_arrays(path, arrays, {**layout, **weights_layout})
         if arrays["n_stored"] < 0:

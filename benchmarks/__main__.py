@@ -10,6 +10,7 @@ BENCHMARKS = {
     "projection": "Hadamard projection against the product with the explicit matrix",
     "exactness": "how exact stored pairs and recalls of other keys are, and what a write and a recall take",
     "capacity": "errors of associative memories at equal storage",
+    "confidence": "coverage of intervals, novelty, and how exact edits and leave-one-out residuals are",
     "importing": "what importing the package costs beside its dependencies",
 }
 

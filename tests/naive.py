@@ -68,6 +68,50 @@ def recursive_least_squares(features, values, alpha, forgetting=1.0):
     return np.linalg.solve(gram, features.T @ (weight[:, None] * values))
 
 
+def leverages(features, queries, alpha):
+    """One quadratic form after the other."""
+    inverse = np.linalg.inv(features.T @ features + alpha * np.eye(features.shape[1]))
+    return np.array([query @ inverse @ query for query in queries])
+
+
+def deviations(features, values, queries, alpha):
+    """sqrt(RSS / (N - df) (1 + h)) for every query and output, from the fitted values themselves."""
+    n, rank = features.shape
+    hat = features @ np.linalg.inv(features.T @ features + alpha * np.eye(rank)) @ features.T
+    residuals = values - hat @ values
+    variance = (residuals**2).sum(axis=0) / (n - np.trace(hat))
+    return np.sqrt(np.outer(1 + leverages(features, queries, alpha), variance))
+
+
+def interpolating_deviations(features, values, queries):
+    """Their limit as alpha -> 0 with fewer pairs than dimensions: what of a query is outside the span of the keys."""
+    kernel = np.linalg.inv(features @ features.T)
+    variance = ((kernel @ values) ** 2).sum(axis=0) / np.trace(kernel)
+    outside = queries - queries @ features.T @ kernel @ features
+    return np.sqrt(np.outer((outside**2).sum(axis=1), variance))
+
+
+def constrained_ridge(features, values, alpha, fixed, targets):
+    """Ridge under fixed @ U = targets: the normal equations with Lagrange multipliers, one dense system."""
+    rank, r = features.shape[1], len(fixed)
+    system = np.zeros((rank + r, rank + r))
+    system[:rank, :rank] = features.T @ features + alpha * np.eye(rank)
+    system[:rank, rank:] = fixed.T
+    system[rank:, :rank] = fixed
+    return np.linalg.solve(system, np.vstack([features.T @ values, targets]))[:rank]
+
+
+def smallest_change(metric, fixed, errors):
+    """The X of least tr X' M X with fixed @ X = errors, by Lagrange multipliers."""
+    rank, r = len(metric), len(fixed)
+    system = np.zeros((rank + r, rank + r))
+    system[:rank, :rank] = metric
+    system[:rank, rank:] = fixed.T
+    system[rank:, :rank] = fixed
+    right = np.vstack([np.zeros((rank, errors.shape[1])), errors])
+    return np.linalg.solve(system, right)[:rank]
+
+
 def tail(x):
     """P(standard normal > x)."""
     return 0.5 * erfc(x / np.sqrt(2))

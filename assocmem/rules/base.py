@@ -16,6 +16,9 @@ Layout: TypeAlias = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 FLOAT64 = np.dtype(np.float64)
 COUNT = ((), np.dtype(np.int64))
 
+# Entries that a state has once recalls were fixed by an edit: features (r, rank) and values (r, value_dim).
+FIXED = ("fixed_features", "fixed_values")
+
 
 class Rule(ABC):
     """A learning rule: how pairs of features and values change the state, and which weights the state implies.
@@ -90,7 +93,8 @@ class Rule(ABC):
         if state["n_stored"]:
             self.verify(state, left)
         if left["n_stored"] == 0:  # nothing but rounding is left: begin again without it
-            return {name: np.zeros_like(array) for name, array in left.items()}
+            left = {name: array if name in FIXED else np.zeros_like(array) for name, array in left.items()}
+            self.settle(left)
         return left
 
     def merge(self, state: State, other: State) -> State:
@@ -105,6 +109,10 @@ class Rule(ABC):
         merged = self.combine(state, other)
         merged["n_stored"] = state["n_stored"] + other["n_stored"]
         return merged
+
+    def settle(self, state: State) -> None:
+        """Renew, in place, what the state derives from its sums and its fixed recalls, after a change of these."""
+        return
 
     def refuse_forget(self) -> None:
         """Raise ValueError if the rule cannot forget."""

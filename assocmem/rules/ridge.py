@@ -21,6 +21,7 @@ from assocmem.rules._blas import (
     symmetric_product,
 )
 from assocmem.rules.base import FLOAT64, NEVER_STORED, Layout, Rule, State
+from assocmem.rules.constraints import constraint, free_gram, merged
 
 # Shifts of the Gram matrix, as shares of its mean eigenvalue, from which the solution for a smaller penalty is reached
 # by iteration: each pass shrinks the error in a direction with eigenvalue s by shift / (s + shift), and leaves rounding
@@ -38,6 +39,11 @@ VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it 
 # Penalty, as a share of the mean eigenvalue, from which float32 features are multiplied in single precision: rounding
 # there moves G by about 3e-7 of its mean eigenvalue, and so the solution by at most 3e-4 of itself.
 SINGLE_PRECISION = 1e-3
+
+NOT_A_SUM = (
+    "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; start a new memory, or load the "
+    "last one that was saved"
+)
 
 GCV = "gcv"
 # Penalties that generalised cross-validation considers, as powers of ten of the largest eigenvalue.
@@ -167,7 +173,7 @@ class Ridge(Rule):
 
     def weights(self, state: State) -> NDArray[Any]:
         """Solve (G + αI) U = Q, or its minimum-norm limit."""
-        return solve_ridge(state["gram"], state["cross"], self.penalty(state) or 0.0)
+        return solve_constrained(state, self.penalty(state) or 0.0)
 
     def verify(self, before: State, after: State) -> None:
         """Refuse sums that no pairs can have."""
@@ -175,11 +181,11 @@ class Ridge(Rule):
 
 
 def sums_layout(rank: int, value_dim: int) -> Layout:
-    """The lower triangle of G = Σ ψψᵀ, then Q = Σ ψvᵀ and Σ‖v‖²: always float64."""
+    """The lower triangle of G = Σ ψψᵀ, then Q = Σ ψvᵀ and, for every output, Σ v²: always float64."""
     return {
         "gram": ((rank, rank), FLOAT64),
         "cross": ((rank, value_dim), FLOAT64),
-        "squared_values": ((), FLOAT64),
+        "squared_values": ((value_dim,), FLOAT64),
     }
 
 
@@ -201,7 +207,7 @@ def add_to_sums(
         exact = features.astype(np.float64, copy=False)
         add_gram(state["gram"], exact, factor)
         add_product(state["cross"], exact, exact_values, factor)
-    state["squared_values"] += factor * np.vdot(exact_values, exact_values)
+    state["squared_values"] += factor * np.einsum("ij,ij->j", exact_values, exact_values)
 
 
 def squared_size(features: NDArray[Any]) -> float:
@@ -210,8 +216,9 @@ def squared_size(features: NDArray[Any]) -> float:
 
 
 def merge_sums(state: State, other: State) -> State:
-    """Add the sums of two memories."""
-    return {name: state[name] + other[name] for name in ("gram", "cross", "squared_values")}
+    """Add the sums of two memories, and join their fixed recalls."""
+    sums = {name: state[name] + other[name] for name in ("gram", "cross", "squared_values")}
+    return {**sums, **merged(state, other)}
 
 
 def verify_sums(before: State, after: State) -> None:
@@ -228,7 +235,7 @@ def verify_sums(before: State, after: State) -> None:
     if not cholesky(factor):
         raise ValueError(NEVER_STORED)
     explained = np.vdot(after["cross"] / level, cholesky_solve(factor, after["cross"]))
-    if explained > after["squared_values"] + ROUNDING * before["squared_values"]:
+    if explained > after["squared_values"].sum() + ROUNDING * before["squared_values"].sum():
         raise ValueError(NEVER_STORED)
 
 
@@ -242,6 +249,18 @@ def _shifted(gram: Matrix64, level: float, shift: float) -> Matrix64:
     scaled = gram / level
     scaled.reshape(-1)[:: len(gram) + 1] += shift
     return scaled
+
+
+def solve_constrained(state: State, alpha: float) -> Matrix64:
+    """Ridge weights (D, v) of the sums, among those that leave fixed recalls as they are."""
+    fixed = constraint(state)
+    if fixed is None:
+        return solve_ridge(state["gram"], state["cross"], alpha)
+    cross = state["cross"] - symmetric_product(state["gram"], fixed.offset)
+    cross -= fixed.basis.T @ (fixed.basis @ cross)
+    free = solve_ridge(free_gram(state["gram"], fixed.basis), np.ascontiguousarray(cross), alpha)
+    free -= fixed.basis.T @ (fixed.basis @ free)
+    return np.ascontiguousarray(fixed.offset + free)
 
 
 def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float) -> Matrix64:
@@ -282,10 +301,7 @@ def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float) -> Matrix64:
             if converged:
                 break
     if best is None:
-        raise ValueError(
-            "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; "
-            "start a new memory, or load the last one that was saved"
-        )
+        raise ValueError(NOT_A_SUM)
     return np.ascontiguousarray(best * unit)
 
 
@@ -328,7 +344,7 @@ def gcv_penalty(state: State) -> float:
     explained = ((vectors[:, held].T @ state["cross"]) ** 2).sum(axis=1) / s
     n = float(state["n_stored"])
     # N pairs of independent features are all explained: the difference would be rounding.
-    unexplained = max(float(state["squared_values"] - explained.sum()), 0.0) if n > len(s) else 0.0
+    unexplained = max(float(state["squared_values"].sum() - explained.sum()), 0.0) if n > len(s) else 0.0
 
     def score(exponent: float) -> float:
         lost = 1 / (1 + s / (10.0**exponent * s[-1]))

@@ -20,7 +20,8 @@ from assocmem.rules._blas import (
     symmetric_product,
 )
 from assocmem.rules.base import FLOAT64, Layout, Rule, State
-from assocmem.rules.ridge import add_to_sums, mean_eigenvalue, merge_sums, solve_ridge, sums_layout, verify_sums
+from assocmem.rules.constraints import constraint, free_gram, outside, without
+from assocmem.rules.ridge import add_to_sums, mean_eigenvalue, merge_sums, solve_constrained, sums_layout, verify_sums
 
 BLOCK = 256
 SMALLEST_ALPHA = 1e-300  # its inverse must be a number
@@ -124,6 +125,9 @@ class RecursiveLeastSquares(Rule):
         alpha = DEFAULT_ALPHA * float(first @ first) / len(first) if self.alpha is None else self.alpha
         state["alpha"][...] = alpha
         state["inverse"].reshape(-1)[:: len(first) + 1] = 1.0 / alpha
+        fixed = constraint(state)
+        if fixed is not None:
+            state["inverse"][...] = without(state["inverse"], fixed.basis)
 
     def _step(self, state: State, features: Matrix64, values: Matrix64) -> None:
         """Woodbury: with K = R Fᵀ and L Lᵀ = I + F K, R loses (L⁻¹Kᵀ)ᵀ(L⁻¹Kᵀ), and U gains (L⁻¹Kᵀ)ᵀ L⁻¹(V − F U)."""
@@ -133,10 +137,13 @@ class RecursiveLeastSquares(Rule):
                 renew(state)
             weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
             features, values = features * weight, values * weight
-        inner, gain = self._inner(state, features, past)
+        # Without this, what rounding leaves of R in fixed directions would grow as the past fades.
+        fixed = None if self.forgetting == 1.0 else constraint(state)
+        free = features if fixed is None else outside(features, fixed.basis)
+        inner, gain = self._inner(state, free, past)
         if not cholesky(inner):
             renew(state)
-            inner, gain = self._inner(state, features, past)
+            inner, gain = self._inner(state, free, past)
             if not cholesky(inner):
                 raise ValueError(INDEFINITE)
         reduced = solve_lower(inner, gain.T)
@@ -172,9 +179,12 @@ class RecursiveLeastSquares(Rule):
         merged = merge_sums(state, other)
         merged["alpha"] = (state if state["n_stored"] else other)["alpha"].copy()
         merged.update({name: np.zeros_like(state[name]) for name in ("inverse", "solution")})
-        if merged["alpha"]:
-            refresh(merged)
+        refresh(merged)
         return merged
+
+    def settle(self, state: State) -> None:
+        """Renew R and U from the sums."""
+        refresh(state)
 
     def weights(self, state: State) -> NDArray[Any]:
         """Return U: it is up to date."""
@@ -217,11 +227,16 @@ def renew(state: State) -> None:
 
 
 def refresh(state: State) -> None:
-    """Renew R and U from the sums, in place, which leaves behind what rounding has gathered in them."""
-    information = state["gram"].copy()
-    information.reshape(-1)[:: len(information) + 1] += state["alpha"]
-    if not cholesky(information):
-        raise ValueError(INDEFINITE)
-    invert_from_cholesky(information)
-    state["inverse"][...] = information
-    state["solution"][...] = solve_ridge(state["gram"], state["cross"], float(state["alpha"]))
+    """Renew R and U from the sums, in place, which leaves behind what rounding has gathered in them.
+
+    Where recalls are fixed, R is P (P G P + αI)⁻¹ P: no later pair changes U in their directions.
+    """
+    fixed = constraint(state)
+    if state["alpha"]:
+        information = state["gram"].copy() if fixed is None else free_gram(state["gram"], fixed.basis)
+        information.reshape(-1)[:: len(information) + 1] += state["alpha"]
+        if not cholesky(information):
+            raise ValueError(INDEFINITE)
+        invert_from_cholesky(information)
+        state["inverse"][...] = information if fixed is None else without(information, fixed.basis)
+    state["solution"][...] = solve_constrained(state, float(state["alpha"]))
