@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import assocmem
 from assocmem import AssociativeMemory, _checks, storage
+from assocmem._sources import open_array
 from assocmem.rules import RULES, Rule, as_rule
 
 try:
@@ -232,24 +233,6 @@ def refuse_missing_extra() -> NoReturn:
 
 
 # ------------------------------------------------------------------------------------- arguments and files
-
-
-def open_array(path: Path) -> NDArray[Any]:
-    """Return the array in a .npy file, mapped and not read, or refuse; nothing in the file is ever executed."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; expected a .npy file; check the path")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy raises a dozen kinds on files that are not its own
-        raise ValueError(
-            f"{path} is not a .npy file of numbers ({error}); expected one; write it with numpy.save"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f"{path} is an archive; expected a .npy file; write one array with numpy.save")
-    if array.ndim == 0:
-        raise ValueError(f"{path} holds a single number; expected rows, shape (N, width); reshape it")
-    return array
 
 
 def refuse_unlike(keys: NDArray[Any], values: NDArray[Any]) -> None:

@@ -12,6 +12,7 @@ from assocmem import _checks, storage
 from assocmem._core import MemoryCore, Progress, report
 from assocmem.recall import recall_folded
 from assocmem.rules import RULES
+from assocmem.streaming import Streaming
 
 if TYPE_CHECKING:
     from assocmem.diagnosis import Diagnosis
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 KIND = "memory"
 
 
-class AssociativeMemory(MemoryCore):
+class AssociativeMemory(Streaming, MemoryCore):
     """A key-value associative memory of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.

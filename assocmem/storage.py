@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import tempfile
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 VERSION = 1
 _ENTRY = "assocmem"
+_UNFINISHED = ".unfinished"
 
 
 def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -42,12 +44,8 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[str]:
     """Name a temporary file beside `path` that takes its place once the block has succeeded; else it is removed."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; expected the name of a file; add one")
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no directory {path.parent}; expected an existing one; create it") from None
+    refuse_bad_path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
     os.close(handle)
     try:
         yield temporary
@@ -59,6 +57,21 @@ def replacing(path: Path) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def refuse_bad_path(path: Path) -> None:
+    """Refuse what cannot be the name of a file to write."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; expected the name of a file; add one")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no directory {path.parent}; expected an existing one; create it")
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed processes left of files that were to replace `path`."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????{_UNFINISHED}"):
+        with contextlib.suppress(FileNotFoundError):
+            leftover.unlink()
 
 
 def _keep_permissions(temporary: str, path: Path) -> None:
