@@ -6,6 +6,7 @@ import contextlib
 import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -43,20 +44,19 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[str]:
-    """Name a temporary file beside `path` that takes its place once the block has succeeded; else it is removed."""
+    """Name a temporary file that takes the place of `path` once the block has succeeded; else it is removed."""
     refuse_bad_path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
-    os.close(handle)
+    # A directory beside it: whatever the block, or a library in it, leaves there when it is killed is in one place.
+    folder = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
+    temporary = os.path.join(folder, path.name)
     try:
         yield temporary
         _keep_permissions(temporary, path)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())  # the contents must be on disk before the name is
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def refuse_bad_path(path: Path) -> None:
@@ -70,8 +70,7 @@ def refuse_bad_path(path: Path) -> None:
 def remove_unfinished(path: Path) -> None:
     """Remove what killed processes left of files that were to replace `path`."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????{_UNFINISHED}"):
-        with contextlib.suppress(FileNotFoundError):
-            leftover.unlink()
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _keep_permissions(temporary: str, path: Path) -> None:
