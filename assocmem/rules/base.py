@@ -106,6 +106,10 @@ class Rule(ABC):
         merged["n_stored"] = state["n_stored"] + other["n_stored"]
         return merged
 
+    def for_parts(self) -> Rule:
+        """Return the rule by which parts of the pairs are gathered elsewhere; `merge` takes its states as `other`."""
+        return self
+
     def refuse_forget(self) -> None:
         """Raise ValueError if the rule cannot forget."""
         return
