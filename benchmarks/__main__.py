@@ -7,6 +7,8 @@ BENCHMARKS = {
     "projection": "Hadamard projection against the product with the explicit matrix",
     "exactness": "how exact stored pairs and recalls of other keys are, and what a write and a recall take",
     "capacity": "errors of associative memories at equal storage",
+    "continual": "classes learned one after the other, and streams in one pass, beside what others do",
+    "distributed": "bytes and seconds of storing on several processes, and what many machines would take",
     "importing": "what importing the package costs beside its dependencies",
 }
 

@@ -23,7 +23,7 @@ MERGING = {**{name: RULES[name][0] for name in SUMS}, "rls, penalty by the first
 @pytest.fixture(scope="module")
 def client():
     """A cluster of two processes on this machine."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
