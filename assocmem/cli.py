@@ -82,6 +82,9 @@ def store(
     seed: Annotated[int | None, typer.Option(help="Seed of the projection; default 0.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float64 or float32; default float64.")] = None,
     into: Annotated[Path | None, typer.Option(help="A memory to go on from, instead of a new one.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file to resume from, should this be killed and started again.")
+    ] = None,
 ) -> None:
     """Store pairs from .npy files in a memory, a new one or one that is there."""
     refuse_unwritable(out, keys, values)
@@ -107,7 +110,10 @@ def store(
     else:
         memory = AssociativeMemory.load(into)
     with watched("storing", len(key_table)) as advance:
-        memory.store(key_table, value_table, progress=advance)
+        if checkpoint is None:
+            memory.store(key_table, value_table, progress=advance)
+        else:
+            memory.store_from((key_table, value_table), progress=advance, checkpoint=checkpoint)
     memory.save(out)
     load = memory.n_stored / memory.rank
     typer.echo(f"{memory.n_stored} pairs stored, load {load:.3g}, {readable_bytes(out.stat().st_size)} in {out}")

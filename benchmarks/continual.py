@@ -29,6 +29,7 @@ Labels = NDArray[np.int64]
 SEEDS = range(5)
 EXPANSION, ALPHA = 16, 0.1  # D = 1088
 ONE_HOT = np.eye(10)
+SHADES = ("black", "0.3", "0.55", "C0", "C9", "C1", "C3")
 PICTURE = Path(__file__).parent.parent / "docs" / "continual.png"
 AGREEMENT = 1e-8
 
@@ -250,24 +251,23 @@ def size(count: int) -> str:
 
 
 def draw(curves: dict[str, Floats]) -> Figure:
-    """Mean accuracy over the classes so far, with the range over the seeds; lines differ by more than their shade."""
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    """Mean accuracy over the classes so far, with the range over the seeds: all of it, and where most methods are."""
+    figure = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
     classes = np.arange(2, 11, 2)
-    styles = zip(
-        "osD^<vP",
-        ("-", "-.", ":", "--", "-.", "--", ":"),
-        ("black", "0.25", "0.5", "C0", "C9", "C1", "C3"),
-        strict=True,
-    )
-    for (name, accuracy), (marker, dashes, shade) in zip(curves.items(), styles, strict=True):
-        axes.plot(classes, accuracy.mean(axis=0), marker=marker, linestyle=dashes, color=shade, label=name)
-        axes.fill_between(classes, accuracy.min(axis=0), accuracy.max(axis=0), color=shade, alpha=0.12, linewidth=0)
-    axes.set(xlabel="digit classes seen so far", ylabel="accuracy on all of them, unseen images", ylim=(0, 1.03))
-    axes.set_xticks(classes)
-    axes.set_yticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
-    axes.set_title("Five tasks of two classes, no image seen twice: mean and range of five runs", fontsize=11)
-    axes.legend(loc="lower left")
+    looks = list(zip("osD^<vP", ("-", "-.", ":", "--", "-.", "--", ":"), SHADES, strict=True))
+    for axes, (low, step) in zip(figure.subplots(1, 2), ((0.0, 0.2), (0.88, 0.02)), strict=True):
+        for (name, accuracy), (marker, dashes, shade) in zip(curves.items(), looks, strict=True):
+            style: dict[str, Any] = {"marker": marker, "linestyle": dashes, "color": shade}
+            axes.plot(classes, accuracy.mean(axis=0), label=name, **style)
+            axes.fill_between(classes, accuracy.min(axis=0), accuracy.max(axis=0), color=shade, alpha=0.1, linewidth=0)
+        ticks = np.arange(low, 1.001, step)
+        axes.set(xlabel="digit classes seen so far", ylim=(low, 1 + 0.03 * (1 - low)))
+        axes.set_xticks(classes)
+        axes.set_yticks(ticks, [f"{share:.0%}" for share in ticks])
+    figure.axes[0].set_ylabel("accuracy on all of them, unseen images")
+    figure.axes[1].set_title("enlarged", fontsize=10)
+    figure.suptitle("Five tasks of two classes, none seen again: mean and range of five runs", fontsize=12)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
