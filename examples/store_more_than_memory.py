@@ -1,7 +1,7 @@
 """Store a file of pairs that need not fit in memory, in a run that is stopped half-way and started again.
 
-The keys and values stay on disk, mapped; a checkpoint keeps what has been stored. The second run goes on from there, and
-its weights equal those of a run that nobody stopped, to the last bit.
+The keys and values stay on disk, mapped; a checkpoint keeps what has been stored. The second run goes on from there,
+and its weights equal those of a run that nobody stopped, to the last bit.
 """
 
 import tempfile
