@@ -199,9 +199,11 @@ def test_what_is_sent_does_not_grow_with_the_number_of_pairs(client):
 
 
 @pytest.mark.parametrize("name", ["hebbian-decay", "delta", "rls-forgetting"])
-def test_rules_of_which_the_result_depends_on_order_are_refused(name):
+def test_rules_of_which_the_result_depends_on_order_are_refused_before_any_work(name):
+    keys, values = arrays()
+    keys = keys.map_blocks(lambda block: fail(), dtype=keys.dtype, meta=keys._meta)
     with pytest.raises(ValueError, match=r"cannot merge: .* depend"):
-        distributed.store(new_memory(RULES[name][0]), *arrays())
+        distributed.store(new_memory(RULES[name][0]), keys, values)
 
 
 @pytest.mark.parametrize(("row", "column", "what", "message"), [
@@ -214,9 +216,10 @@ def test_a_bad_pair_is_found_by_the_workers_and_stores_nothing(row, column, what
     memory = new_memory()
     memory.store(values @ np.ones((VALUE_DIM, KEY_DIM)), values)
     before = memory.recall(values @ np.ones((VALUE_DIM, KEY_DIM)))
-    for scheduler in (client, None):
+    for rows, scheduler in ((20, client), (20, None), (300, None)):  # several chunks a part; chunks that do not match
+        made = da.from_array(keys, chunks=20), da.from_array(values, chunks=rows)
         with dask.config.set(scheduler="synchronous"), pytest.raises(ValueError, match=message):
-            distributed.store(memory, da.from_array(keys, chunks=100), da.from_array(values, chunks=300), scheduler)
+            distributed.store(memory, *made, client=scheduler)
     assert memory.n_stored == N
     assert np.array_equal(memory.recall(values @ np.ones((VALUE_DIM, KEY_DIM))), before)
 

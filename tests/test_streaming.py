@@ -370,6 +370,7 @@ def test_killed_at_fifty_random_moments_it_ends_with_the_same_bits(tmp_path):
         listening, started = processes.Pipe(duplex=False)
         process = processes.Process(target=killable.run, args=(tmp_path, started))
         process.start()
+        started.close()  # so that a child that fails is noticed, not waited for
         resumed.append(listening.recv())  # the pairs that the checkpoint had, or those of the first block
         time.sleep(rng.uniform(0, 0.05))
         process.kill()
