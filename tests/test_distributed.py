@@ -131,8 +131,7 @@ def fail():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
-@pytest.mark.parametrize("apart", [True, False])
-@pytest.mark.parametrize("name", ["ridge", "rls"])
+@pytest.mark.parametrize(("name", "apart"), [("ridge", True), ("rls", False)])
 def test_a_worker_is_killed_in_the_middle(name, apart, client, tmp_path):
     keys, values = arrays() if apart else centred(*arrays())
     keys = keys.map_blocks(at_first(tmp_path / "happened", die), dtype=keys.dtype)
