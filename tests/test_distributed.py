@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assocmem import AssociativeMemory, RecursiveLeastSquares, distributed
@@ -54,6 +54,7 @@ def cuts(total):
 
 
 @pytest.mark.parametrize("name", MERGING)
+@settings(max_examples=10)  # every one is a graph of hundreds of tasks
 @given(key_rows=cuts(N), key_columns=cuts(KEY_DIM), value_rows=cuts(N), n_before=st.sampled_from([0, 40]))
 def test_any_chunks_store_the_same(name, key_rows, key_columns, value_rows, n_before):
     before = pairs(n_before, KEY_DIM, VALUE_DIM, seed=1)
