@@ -115,18 +115,28 @@ def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], boo
             array = array.reshape(0, width) if array.ndim < 2 else array
     elif type(array) is not np.ndarray and np.ma.is_masked(array):
         raise TypeError(f"{name} are masked; expected every entry; drop the rows, or fill them with filled()")
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{name} have dtype {array.dtype}; expected real numbers; "
-            + ("store the real and imaginary parts side by side" if array.dtype.kind == "c" else "convert them first")
-        )
+    refuse_bad_kind(name, array.dtype)
+    refuse_bad_shape(name, array.shape, width)
     single = array.ndim == 1
-    if array.ndim not in (1, 2) or array.shape[-1] != width:
+    return (array[None, :] if single else array), single
+
+
+def refuse_bad_kind(name: str, dtype: np.dtype[Any]) -> None:
+    """Refuse the dtype of what is not real numbers."""
+    if dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} have dtype {dtype}; expected real numbers; "
+            + ("store the real and imaginary parts side by side" if dtype.kind == "c" else "convert them first")
+        )
+
+
+def refuse_bad_shape(name: str, shape: tuple[int, ...], width: int) -> None:
+    """Refuse the shape of what is neither rows of this width nor one of them."""
+    if len(shape) not in (1, 2) or shape[-1] != width:
         raise ValueError(
-            f"{name} have shape {array.shape}; expected (N, {width}) or ({width},); "
+            f"{name} have shape {tuple(shape)}; expected (N, {width}) or ({width},); "
             f"reshape them, or build the memory for another size"
         )
-    return (array[None, :] if single else array), single
 
 
 def as_rows(name: str, array: ArrayLike, width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], bool]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import assocmem
 from assocmem import AssociativeMemory, _checks, storage
+from assocmem._sources import open_array
 from assocmem.rules import RULES, Rule, as_rule
 
 try:
@@ -81,6 +82,9 @@ def store(
     seed: Annotated[int | None, typer.Option(help="Seed of the projection; default 0.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float64 or float32; default float64.")] = None,
     into: Annotated[Path | None, typer.Option(help="A memory to go on from, instead of a new one.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file to resume from, should this be killed and started again.")
+    ] = None,
 ) -> None:
     """Store pairs from .npy files in a memory, a new one or one that is there."""
     refuse_unwritable(out, keys, values)
@@ -106,7 +110,10 @@ def store(
     else:
         memory = AssociativeMemory.load(into)
     with watched("storing", len(key_table)) as advance:
-        memory.store(key_table, value_table, progress=advance)
+        if checkpoint is None:
+            memory.store(key_table, value_table, progress=advance)
+        else:
+            memory.store_from((key_table, value_table), progress=advance, checkpoint=checkpoint)
     memory.save(out)
     load = memory.n_stored / memory.rank
     typer.echo(f"{memory.n_stored} pairs stored, load {load:.3g}, {readable_bytes(out.stat().st_size)} in {out}")
@@ -232,24 +239,6 @@ def refuse_missing_extra() -> NoReturn:
 
 
 # ------------------------------------------------------------------------------------- arguments and files
-
-
-def open_array(path: Path) -> NDArray[Any]:
-    """Return the array in a .npy file, mapped and not read, or refuse; nothing in the file is ever executed."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; expected a .npy file; check the path")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy raises a dozen kinds on files that are not its own
-        raise ValueError(
-            f"{path} is not a .npy file of numbers ({error}); expected one; write it with numpy.save"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f"{path} is an archive; expected a .npy file; write one array with numpy.save")
-    if array.ndim == 0:
-        raise ValueError(f"{path} holds a single number; expected rows, shape (N, width); reshape it")
-    return array
 
 
 def refuse_unlike(keys: NDArray[Any], values: NDArray[Any]) -> None:

@@ -16,6 +16,7 @@ from assocmem.frozen import Freezing
 from assocmem.recall import recall_folded
 from assocmem.rules import RULES
 from assocmem.rules.constraints import fixed_layout
+from assocmem.streaming import Streaming
 
 if TYPE_CHECKING:
     from assocmem.diagnosis import Diagnosis
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 KIND = "memory"
 
 
-class AssociativeMemory(Confidence, Editing, Freezing):
+class AssociativeMemory(Confidence, Editing, Freezing, Streaming):
     """A key-value associative memory of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 VERSION = 1
 _ENTRY = "assocmem"
+_UNFINISHED = ".unfinished"
 
 
 def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -42,24 +45,33 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[str]:
-    """Name a temporary file beside `path` that takes its place once the block has succeeded; else it is removed."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; expected the name of a file; add one")
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no directory {path.parent}; expected an existing one; create it") from None
-    os.close(handle)
+    """Name a temporary file that takes the place of `path` once the block has succeeded; else it is removed."""
+    refuse_bad_path(path)
+    # A directory beside it: whatever the block, or a library in it, leaves there when it is killed is in one place.
+    folder = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
+    temporary = os.path.join(folder, path.name)
     try:
         yield temporary
         _keep_permissions(temporary, path)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())  # the contents must be on disk before the name is
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def refuse_bad_path(path: Path) -> None:
+    """Refuse what cannot be the name of a file to write."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; expected the name of a file; add one")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no directory {path.parent}; expected an existing one; create it")
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed processes left of files that were to replace `path`."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????{_UNFINISHED}"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _keep_permissions(temporary: str, path: Path) -> None:

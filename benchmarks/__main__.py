@@ -11,6 +11,8 @@ BENCHMARKS = {
     "exactness": "how exact stored pairs and recalls of other keys are, and what a write and a recall take",
     "capacity": "errors of associative memories at equal storage",
     "confidence": "coverage of intervals, novelty, and how exact edits and leave-one-out residuals are",
+    "continual": "classes learned one after the other, and streams in one pass, beside what others do",
+    "distributed": "bytes and seconds of storing on several processes, and what many machines would take",
     "importing": "what importing the package costs beside its dependencies",
 }
 

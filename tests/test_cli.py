@@ -101,6 +101,18 @@ def test_store_into_a_memory_goes_on_with_it(pairs: tuple[Any, Any, Any]) -> Non
     np.testing.assert_allclose(AssociativeMemory.load("memory").recall(keys), memory.recall(keys), atol=1e-10)
 
 
+def test_a_finished_store_with_a_checkpoint_stores_nothing_twice(pairs: tuple[Any, Any, Any]) -> None:
+    keys, values, _ = pairs
+    succeeded(store("--alpha", "1"))
+    for _ in range(2):
+        again = succeeded(store("--into", "memory", "--checkpoint", "run"))
+        assert f"{2 * N} pairs stored" in again
+    memory = AssociativeMemory(KEY_DIM, VALUE_DIM, rule=Ridge(alpha=1.0))
+    for _ in range(2):
+        memory.store(keys, values)
+    np.testing.assert_allclose(AssociativeMemory.load("memory").recall(keys), memory.recall(keys), atol=1e-10)
+
+
 def test_one_pair_and_no_keys_keep_their_shapes(pairs: tuple[Any, Any, Any]) -> None:
     keys, values, _ = pairs
     np.save("keys.npy", keys[0])

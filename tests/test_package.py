@@ -9,7 +9,8 @@ import assocmem
 PROBE = """
 import sys
 import assocmem
-edges = [m for m in ("typer", "rich", "matplotlib", "sklearn", "dask", "torch", "scipy.optimize") if m in sys.modules]
+optional = "typer", "rich", "matplotlib", "sklearn", "dask", "distributed", "pyarrow", "torch", "scipy.optimize"
+edges = [m for m in optional if m in sys.modules]
 compiled = [
     f"{name}.{key}"
     for name, module in list(sys.modules.items()) if name.startswith("assocmem")

@@ -114,6 +114,10 @@ class Rule(ABC):
         """Renew, in place, what the state derives from its sums and its fixed recalls, after a change of these."""
         return
 
+    def for_parts(self) -> Rule:
+        """Return the rule by which parts of the pairs are gathered elsewhere; `merge` takes its states as `other`."""
+        return self
+
     def refuse_forget(self) -> None:
         """Raise ValueError if the rule cannot forget."""
         return

@@ -122,12 +122,14 @@ class RecursiveLeastSquares(Rule):
         return int(min(max(np.log(0.5) / np.log(self.forgetting), 1), BLOCK))
 
     def _begin(self, state: State, first: NDArray[np.float64]) -> None:
-        alpha = DEFAULT_ALPHA * float(first @ first) / len(first) if self.alpha is None else self.alpha
-        state["alpha"][...] = alpha
+        state["alpha"][...] = alpha = self._alpha_for(first)
         state["inverse"].reshape(-1)[:: len(first) + 1] = 1.0 / alpha
         fixed = constraint(state)
         if fixed is not None:
             state["inverse"][...] = without(state["inverse"], fixed.basis)
+
+    def _alpha_for(self, first: NDArray[np.float64]) -> float:
+        return DEFAULT_ALPHA * float(first @ first) / len(first) if self.alpha is None else self.alpha
 
     def _step(self, state: State, features: Matrix64, values: Matrix64) -> None:
         """Woodbury: with K = R Fᵀ and L Lᵀ = I + F K, R loses (L⁻¹Kᵀ)ᵀ(L⁻¹Kᵀ), and U gains (L⁻¹Kᵀ)ᵀ L⁻¹(V − F U)."""
@@ -186,6 +188,10 @@ class RecursiveLeastSquares(Rule):
         """Renew R and U from the sums."""
         refresh(state)
 
+    def for_parts(self) -> Rule:
+        """Return the rule that only sums: one solve, when the parts are merged, is enough."""
+        return SumsAlone(self.alpha)
+
     def weights(self, state: State) -> NDArray[Any]:
         """Return U: it is up to date."""
         return state["solution"]
@@ -208,6 +214,29 @@ class RecursiveLeastSquares(Rule):
                 f"RecursiveLeastSquares(forgetting={self.forgetting}) cannot {what}: what is left of a pair depends "
                 f"on when it was stored; expected forgetting=1.0; build the memory without forgetting"
             )
+
+
+@dataclass(frozen=True)
+class SumsAlone(RecursiveLeastSquares):
+    """The sums of recursive least squares and the α of the first pair, without R and U: for parts of the pairs."""
+
+    def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
+        """The sums of the ridge rule and α."""
+        return {**sums_layout(rank, value_dim), "alpha": ((), FLOAT64)}
+
+    def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+        """Add a block to the sums."""
+        if state["n_stored"] == 0:
+            state["alpha"][...] = self._alpha_for(features[0].astype(np.float64))
+        add_to_sums(state, features, values)
+
+    def combine(self, state: State, other: State) -> State:
+        """Add the sums; the first part's α stays."""
+        return {**merge_sums(state, other), "alpha": (state if state["n_stored"] else other)["alpha"].copy()}
+
+    def weights(self, state: State) -> NDArray[Any]:
+        """Unreachable: parts are merged before anything is recalled."""
+        raise NotImplementedError
 
 
 def _doublings(n_stored: int, rank: int) -> int:

@@ -1,0 +1,391 @@
+"""Streams: every kind of source stores the same, and a run that is killed ends as one that is not, bit for bit."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pyarrow
+import pyarrow.dataset
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import assocmem._core
+from assocmem import AssociativeMemory
+from tests import killable
+from tests.helpers import RULES, pairs, relative
+
+KEY_DIM, VALUE_DIM = 6, 2
+every_rule = pytest.mark.parametrize("name", RULES)
+
+
+def new_memory(rule="ridge", dtype="float64"):
+    return AssociativeMemory(KEY_DIM, VALUE_DIM, expansion=2, rule=rule, dtype=dtype)
+
+
+def batches(keys, values, size):
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size], values[start : start + size]
+
+
+def same_bits(one, other):
+    one._flush()
+    other._flush()
+    assert one._state.keys() == other._state.keys()
+    return all(one._state[name].tobytes() == array.tobytes() for name, array in other._state.items())
+
+
+# ------------------------------------------------------------------------------------------------ sources
+
+
+def arrow_table(keys, values):
+    lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(keys.ravel()), keys.shape[1])
+    return pyarrow.table({"value": pyarrow.array(values.tolist()), "key": lists})
+
+
+def arrow_file(folder, keys, values):
+    table = arrow_table(keys, values)
+    with pyarrow.OSFile(str(folder / "pairs.arrow"), "wb") as file, pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=77)
+    return folder / "pairs.arrow"
+
+
+def written(folder, name, write, *arguments):
+    write(*arguments, folder / name)
+    return folder / name
+
+
+def npy_files(folder, keys, values):
+    np.save(folder / "keys.npy", keys)
+    np.save(folder / "values.npy", values)
+    return str(folder / "keys.npy"), folder / "values.npy"
+
+
+def npz_file(folder, keys, values, save):
+    save(folder / "pairs.npz", keys=keys, values=values)
+    return folder / "pairs.npz"
+
+
+def reused_batches(keys, values):
+    """A source that yields the same two arrays again and again, with other contents."""
+    key_buffer, value_buffer = np.empty((50, KEY_DIM)), np.empty((50, VALUE_DIM))
+    for key_part, value_part in batches(keys, values, 50):
+        key_buffer[...], value_buffer[...] = key_part, value_part
+        yield key_buffer, value_buffer
+
+
+SOURCES = {
+    "arrays": lambda folder, k, v: (k, v),
+    "npy": npy_files,
+    "npz": lambda folder, k, v: npz_file(folder, k, v, np.savez),
+    "compressed npz": lambda folder, k, v: npz_file(folder, k, v, np.savez_compressed),
+    "batches": lambda folder, k, v: batches(k, v, 333),
+    "single pairs": lambda folder, k, v: zip(k, v, strict=True),
+    "lists": lambda folder, k, v: [(k[:900].tolist(), v[:900].tolist()), ([], []), (k[900:], v[900:])],
+    "reused": lambda folder, k, v: reused_batches(k, v),
+    "arrow table": lambda folder, k, v: arrow_table(k, v),
+    "arrow reader": lambda folder, k, v: arrow_table(k, v).to_reader(100),
+    "arrow file": arrow_file,
+    "feather": lambda folder, k, v: written(folder, "a.feather", pyarrow.feather.write_feather, arrow_table(k, v)),
+    "parquet": lambda folder, k, v: written(folder, "a.parquet", pyarrow.parquet.write_table, arrow_table(k, v)),
+    "dataset": lambda folder, k, v: pyarrow.dataset.dataset(arrow_table(k, v)),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_kind_of_source_stores_the_same_bits(kind, tmp_path):
+    keys, values = pairs(1000, KEY_DIM, VALUE_DIM)
+    plain, streamed = new_memory(), new_memory()
+    plain.store_from((keys, values), every=300)
+    done = []
+    streamed.store_from(SOURCES[kind](tmp_path, keys, values), every=300, progress=done.append)
+    assert same_bits(streamed, plain)
+    assert sum(done) == 1000
+    together = new_memory()
+    together.store(keys, values)
+    assert relative(streamed.recall(keys), together.recall(keys)) < 1e-9
+
+
+@every_rule
+@given(sizes=st.lists(st.integers(0, 400), min_size=1, max_size=8), before=st.sampled_from([0, 30]))
+def test_how_a_source_is_cut_into_batches_does_not_change_a_bit(name, sizes, before):
+    keys, values = pairs(1000, KEY_DIM, VALUE_DIM)
+    bounds = np.minimum(np.cumsum([0, *sizes, 1000]), 1000)
+    parts = [(keys[a:b], values[a:b]) for a, b in itertools.pairwise(bounds)]
+    one, other = new_memory(RULES[name][0]), new_memory(RULES[name][0])
+    for memory, source in ((one, iter(parts)), (other, (keys, values))):
+        memory.store(*pairs(before, KEY_DIM, VALUE_DIM, seed=1))
+        memory.store_from(source, every=300)
+        assert memory.n_stored == 1000 + before
+    assert same_bits(one, other)
+    plain = new_memory(RULES[name][0])
+    plain.store(*pairs(before, KEY_DIM, VALUE_DIM, seed=1))
+    plain.store(keys, values)
+    assert relative(one.recall(keys), plain.recall(keys)) < 1e-7
+
+
+def test_columns_of_single_numbers():
+    keys, values = pairs(400, KEY_DIM, VALUE_DIM)
+    names = [f"k{i}" for i in range(KEY_DIM)]
+    table = pyarrow.table({"v": values.tolist(), **dict(zip(names, keys.T, strict=True))})
+    one, other = new_memory(), new_memory()
+    one.store_from(table, key_columns=names, value_columns="v")
+    other.store_from((keys, values))
+    assert same_bits(one, other)
+
+
+def nothing_stored(source, error, message, **options):
+    memory = new_memory()
+    memory.store([1.0] * KEY_DIM, [1.0, 2.0])
+    twin = memory.copy()
+    with pytest.raises(error, match=message):
+        memory.store_from(source, **options)
+    assert same_bits(memory, twin)
+
+
+def test_what_is_no_source_is_refused(tmp_path):
+    keys, values = pairs(20, KEY_DIM, VALUE_DIM)
+    nothing_stored(keys, TypeError, r"source is a ndarray; expected a pair \(keys, values\)")
+    nothing_stored({"keys": keys}, TypeError, "source is a dict; expected")
+    nothing_stored(5, TypeError, "source is a int; expected")
+    nothing_stored([keys, values], TypeError, r"batch 0.* is a ndarray; .*pass two arrays as a tuple")
+    nothing_stored((keys, values[:9]), ValueError, "20 keys came with 9 values")
+    nothing_stored((keys[:, :3], values), ValueError, r"keys have shape \(20, 3\); expected \(N, 6\)")
+    nothing_stored((np.ma.masked_invalid(np.where(keys > 2, np.nan, keys)), values), TypeError, "keys are masked")
+    nothing_stored(tmp_path / "absent.npz", FileNotFoundError, "there is no file")
+    nothing_stored((tmp_path / "absent.npy", values), FileNotFoundError, "there is no file")
+    np.save(tmp_path / "keys.npy", keys)
+    nothing_stored(tmp_path / "keys.npy", ValueError, r"source is the file .*keys.npy; expected a pair")
+    nothing_stored((keys, values), ValueError, "every is 0; expected an integer of at least 1", every=0)
+    np.savez(tmp_path / "other.npz", x=keys)
+    nothing_stored(tmp_path / "other.npz", ValueError, "is not a .npz file with the arrays keys and values")
+    np.savez(tmp_path / "columns.npz", keys=np.asfortranarray(keys), values=values)
+    nothing_stored(tmp_path / "columns.npz", ValueError, r"Fortran order; expected numbers of shape \(N, width\)")
+    np.savez(tmp_path / "objects.npz", keys=keys.astype(object), values=values)
+    nothing_stored(tmp_path / "objects.npz", ValueError, "dtype object")
+    whole = npz_file(tmp_path, keys, values, np.savez_compressed)
+    whole.write_bytes(whole.read_bytes()[:200])
+    nothing_stored(whole, ValueError, "or it is damaged")
+
+
+def test_arrow_data_that_are_no_pairs_are_refused(monkeypatch):
+    keys, values = pairs(3, KEY_DIM, VALUE_DIM)
+    table = arrow_table(keys, values)
+    nothing_stored(table.drop_columns(["key"]), ValueError, r"no column key; .*among \['value'\]; name them")
+    nothing_stored(pyarrow.chunked_array([[1.0]]), TypeError, "source is a ChunkedArray; expected")
+    for bad in (
+        [[1.0, 2.0], None, [3.0, 4.0]],
+        [[1.0, 2.0], [1.0], [1.0, 2.0, 3.0]],
+        [[1.0, 2.0], [None, 1.0], [1.0, 2.0]],
+    ):
+        broken = pyarrow.table({"key": table["key"], "value": pyarrow.array(bad, pyarrow.list_(pyarrow.float64()))})
+        nothing_stored(broken, ValueError, "column value has missing entries, or lists of different lengths")
+    nothing_stored(pyarrow.table({"key": ["a"], "value": [1.0]}), TypeError, "keys have dtype object")
+    monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
+    nothing_stored(table, ModuleNotFoundError, r"pyarrow is not installed; .*pip install 'assocmem\[arrow\]'")
+
+
+@pytest.mark.parametrize(("bad", "message"), [
+    (lambda k, v: (np.where(np.arange(len(k))[:, None] == 7, np.nan, k), v), "keys row 707, column 0 is nan"),
+    (lambda k, v: (np.where(np.arange(len(k))[:, None] == 7, 0.0, k), v), "key 707 is all zeros"),
+    (lambda k, v: (k, np.where(np.arange(len(k))[:, None] == 7, np.inf, v)), "values row 707, column 0 is inf"),
+    (lambda k, v: (k[:, :5], v), r"keys have shape \(100, 5\)"),
+    (lambda k, v: (k, v[:-1]), "100 keys came with 99 values"),
+    (lambda k, v: (k.astype(complex), v), "keys have dtype complex128"),
+])  # fmt: skip
+def test_a_bad_batch_is_refused_with_its_place_and_stores_nothing(bad, message, tmp_path):
+    parts = list(batches(*pairs(1000, KEY_DIM, VALUE_DIM), 100))
+    broken = [*parts[:7], bad(*parts[7]), *parts[8:]]
+    nothing_stored(broken, (TypeError, ValueError), f"batch 7, which begins at pair 700: {message}")
+    # The checkpoint has what came before, and the repaired source is stored whole.
+    with pytest.raises((TypeError, ValueError), match="batch 7"):
+        new_memory().store_from(broken, checkpoint=tmp_path / "run", every=50)
+    resumed, plain, done = new_memory(), new_memory(), []
+    resumed.store_from(parts, checkpoint=tmp_path / "run", every=50, progress=done.append)
+    plain.store_from(parts, every=50)
+    assert done[0] == 700
+    assert same_bits(resumed, plain)
+
+
+# ------------------------------------------------------------------------------------------------ resuming
+
+
+class StoppedError(Exception):
+    """What stops a run."""
+
+
+def stopping_after(count):
+    left = [count]
+
+    def progress(n_done):
+        left[0] -= 1
+        if left[0] < 0:
+            raise StoppedError
+
+    return progress
+
+
+@every_rule
+@given(stops=st.lists(st.integers(0, 6), max_size=4), in_batches=st.booleans(), before=st.sampled_from([0, 300]))
+def test_a_run_that_is_stopped_ends_as_one_that_is_not(name, stops, in_batches, before, tmp_path_factory):
+    keys, values = pairs(510, KEY_DIM, VALUE_DIM)
+    path = tmp_path_factory.mktemp("run") / "checkpoint"
+    memory, plain = new_memory(RULES[name][0], "float32"), new_memory(RULES[name][0], "float32")
+    for each in (memory, plain):
+        each.store(*pairs(before, KEY_DIM, VALUE_DIM, seed=1))
+    plain.store_from((keys, values), every=100)
+    for count in [*stops, 10**6]:
+        source = batches(keys, values, 70) if in_batches else (keys, values)
+        assert memory.n_stored == before
+        try:
+            memory.store_from(source, every=100, checkpoint=path, progress=stopping_after(count))
+        except StoppedError:
+            continue
+        break
+    assert same_bits(memory, plain)
+
+
+def test_a_finished_run_stores_nothing_twice(tmp_path):
+    keys, values = pairs(250, KEY_DIM, VALUE_DIM)
+    path = tmp_path / "run"
+    first, again = new_memory(), new_memory()
+    first.store_from((keys, values), every=100, checkpoint=path)
+    written_at = path.stat().st_mtime_ns
+    first.store_from((keys, values), every=100, checkpoint=path)  # in the same process
+    again.store_from((keys, values), every=100, checkpoint=path)  # in another
+    assert path.stat().st_mtime_ns == written_at
+    assert first.n_stored == again.n_stored == 250
+    assert same_bits(first, again)
+    again.store(keys[0], values[0])  # and the memory is its own
+    assert first.n_stored == 250
+
+
+def test_an_empty_source(tmp_path):
+    for source in ((np.empty((0, KEY_DIM)), np.empty((0, VALUE_DIM))), []):
+        memory = new_memory()
+        for _ in range(2):
+            memory.store_from(source, checkpoint=tmp_path / "run")
+        assert memory.n_stored == 0
+        (tmp_path / "run").unlink()
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path):
+    keys, values = pairs(250, KEY_DIM, VALUE_DIM)
+    path = tmp_path / "run"
+    with pytest.raises(StoppedError):
+        new_memory().store_from((keys, values), every=100, checkpoint=path, progress=stopping_after(2))
+    bytes_before = path.read_bytes()
+    fuller = new_memory()
+    fuller.store(keys[0], values[0])
+    for memory, source, every, what in (
+        (new_memory("hebbian"), (keys, values), 100, "rule, rule_parameters, fingerprint"),
+        (new_memory(dtype="float32"), (keys, values), 100, "dtype, fingerprint"),
+        (new_memory(), (keys[:240], values[:240]), 100, "number of pairs"),
+        (new_memory(), (keys, -values), 100, "first pairs"),
+        (new_memory(), (keys, values), 50, "every"),
+        (fuller, (keys, values), 100, "pairs before the run"),
+    ):
+        twin = memory.copy()
+        with pytest.raises(ValueError, match=rf"is of a run with other [\w, ]*{what}"):
+            memory.store_from(source, every=every, checkpoint=path)
+        assert same_bits(memory, twin)
+    assert path.read_bytes() == bytes_before
+
+
+def test_a_source_that_ends_before_its_checkpoint_is_refused(tmp_path):
+    keys, values = pairs(500, KEY_DIM, VALUE_DIM)
+    with pytest.raises(StoppedError):
+        new_memory().store_from(
+            batches(keys, values, 50), every=100, checkpoint=tmp_path / "run", progress=stopping_after(4)
+        )
+    with pytest.raises(ValueError, match="the source ended after 300 pairs, before those that the checkpoint has"):
+        new_memory().store_from(batches(keys[:300], values[:300], 50), every=100, checkpoint=tmp_path / "run")
+
+
+def test_checkpoints_that_cannot_be_used_are_refused_before_any_work(tmp_path):
+    source = pairs(500, KEY_DIM, VALUE_DIM)
+    with pytest.raises(FileNotFoundError, match=r"there is no directory .*create it"):
+        new_memory().store_from(source, checkpoint=tmp_path / "absent" / "run")
+    with pytest.raises(IsADirectoryError, match="is a directory; expected the name of a file"):
+        new_memory().store_from(source, checkpoint=tmp_path)
+    new_memory().save(tmp_path / "memory")
+    with pytest.raises(ValueError, match="holds a memory; expected a checkpoint"):
+        new_memory().store_from(source, checkpoint=tmp_path / "memory")
+    new_memory().store_from(source, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match="holds a checkpoint; expected a memory"):
+        AssociativeMemory.load(tmp_path / "run")
+
+
+def test_recalls_from_within_a_source_see_what_was_there_before():
+    keys, values = pairs(600, KEY_DIM, VALUE_DIM)
+    memory = new_memory()
+    memory.store(keys[:5], values[:5])
+    before = memory.recall(keys)
+
+    def source():
+        for batch in batches(keys, values, 50):
+            assert np.array_equal(memory.recall(keys), before)
+            yield batch
+
+    memory.store_from(source(), every=100)
+    assert memory.n_stored == 605
+    with pytest.raises(RuntimeError, match="from inside another write"):
+        memory.store_from(memory.store(keys[0], values[0]) for _ in range(3))
+
+
+def test_blocks_do_not_depend_on_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(assocmem._core, "CHUNK_BYTES", 1)
+    keys, values = pairs(1000, KEY_DIM, VALUE_DIM)
+    one, other = new_memory(), new_memory()
+    one.store_from((keys, values))
+    other.store_from((keys, values), checkpoint=tmp_path / "run")
+    assert same_bits(one, other)
+
+
+# ------------------------------------------------------------------------------------------------ killing
+
+N_KILLS = 50
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_killed_at_fifty_random_moments_it_ends_with_the_same_bits(tmp_path):
+    """Real processes, killed by SIGKILL at random moments and started again, until the stream has ended."""
+    keys, values = pairs(2000, KEY_DIM, VALUE_DIM)
+    npy_files(tmp_path, keys, values)
+    plain = killable.new_memory()
+    plain.store_from((keys, values), every=10)
+    # A server that has loaded everything and in which nothing runs: its children start in milliseconds.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["pytest", "tests.killable"])
+    rng = np.random.default_rng(0)
+    n_kills, n_cut_writes, resumed = 0, 0, []
+    while n_kills < N_KILLS:
+        (tmp_path / "memory").unlink(missing_ok=True)
+        listening, started = processes.Pipe(duplex=False)
+        process = processes.Process(target=killable.run, args=(tmp_path, started))
+        process.start()
+        started.close()  # so that a child that fails is noticed, not waited for
+        resumed.append(listening.recv())  # the pairs that the checkpoint had, or those of the first block
+        time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        if process.exitcode == 0:  # it was too fast: once more from the beginning
+            (tmp_path / "run").unlink()
+            continue
+        assert process.exitcode == -signal.SIGKILL
+        n_kills += 1
+        n_cut_writes += any(path.name.endswith(".unfinished") for path in tmp_path.iterdir())
+    print(n_kills, n_cut_writes, resumed)
+    assert len(set(resumed)) > 10
+    assert n_cut_writes > 0
+    resuming, done = killable.new_memory(), []
+    resuming.store_from((keys, values), every=10, checkpoint=tmp_path / "run", progress=done.append)
+    assert same_bits(resuming, plain)
+    assert done[0] > 10
+    assert {path.name for path in tmp_path.iterdir()} == {"keys.npy", "values.npy", "run"}
