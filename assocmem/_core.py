@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from assocmem import _checks
 from assocmem.crelu import CReLUFeatures
 from assocmem.rules import Rule, as_rule
+from assocmem.rules._solve import Solution
 from assocmem.rules.base import State
 
 # Bytes of folded features that are in memory at a time while a batch is stored or recalled. Large enough for
@@ -77,6 +79,7 @@ class MemoryCore:
         self.rule = as_rule(rule).for_features(projection.key_dim, self.expansion, self.features.whiten)
         self._state = self._new_state()
         self._solved: NDArray[Any] | None = None
+        self._solution: Solution | None = None  # how _solved was found, if known
         self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
         self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
         self._n_pending = 0
@@ -92,7 +95,7 @@ class MemoryCore:
         with self._guard:
             self._flush()
             state = {**vars(self), "_state": {name: array.copy() for name, array in self._state.items()}}
-        state.update(_solved=None, _n_readers=0)
+        state.update(_solved=None, _solution=None, _n_readers=0)
         del state["_writing"], state["_guard"]
         return state
 
@@ -140,8 +143,40 @@ class MemoryCore:
     @property
     def alpha(self) -> float | None:
         """The penalty in use; None for a rule without one, or before it has been chosen."""
-        self._flush()
-        return self.rule.penalty(self._state)
+        with self._guard:
+            self._flush()
+            dear = self.rule.penalty_is_dear and self.n_stored > 0
+            return self._how_solved().alpha if dear else self.rule.penalty(self._state)
+
+    @property
+    def solution(self) -> Solution:
+        """The solver of the weights in use, its penalty, shift and passes, and the condition number of its matrix.
+
+        Examples
+        --------
+        >>> from assocmem import AssociativeMemory
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
+        >>> memory.solution.solver, memory.solution.passes
+        ('iterated Tikhonov', 2)
+        """
+        with self._guard:
+            solution = self._how_solved()
+            if np.isnan(solution.condition):
+                solution = replace(solution, condition=self.rule.condition(self._state, solution))
+                self._solution = solution
+            return solution
+
+    @property
+    def n_effective(self) -> float | None:
+        """Number of equally weighted pairs that would tell as much, (Σ w)² / Σ w² for pairs of weights w.
+
+        `n_stored`, unless the rule lets the past fade: then at most (1 + f)/(1 − f) for a factor f. None for the delta
+        rule, where what is left of a pair depends on the keys that came after it.
+        """
+        with self._guard:
+            self._flush()
+            return self.rule.effective_number(self._state)
 
     def __repr__(self) -> str:
         return (
@@ -222,7 +257,7 @@ class MemoryCore:
     def _publish(self, state: State, solved: NDArray[Any] | None = None) -> None:
         """Let another state take the place of the published one."""
         with self._guard:
-            self._state, self._solved = state, solved
+            self._state, self._solved, self._solution = state, solved, None
 
     def _new_state(self) -> State:
         return self.rule.start(self.rank, self.value_dim, self.dtype)
@@ -240,8 +275,17 @@ class MemoryCore:
         with self._guard:
             self._flush()
             if self._solved is None:
-                self._solved = self.rule.weights(self._state).astype(self.dtype, copy=False)
+                weights, self._solution = self.rule.solve(self._state)
+                self._solved = weights.astype(self.dtype, copy=False)
             return self._solved
+
+    def _how_solved(self) -> Solution:
+        """How the weights were found; found once more if they were loaded from a file."""
+        with self._guard:
+            self._weights()
+            if self._solution is None:
+                self._solution = self.rule.solve(self._state)[1]
+            return self._solution
 
     @contextmanager
     def _reading(self) -> Iterator[NDArray[Any]]:

@@ -55,6 +55,12 @@ def invert_from_cholesky(factor: Matrix64) -> None:
     lapack.dpotri(factor.T, overwrite_c=1)
 
 
+def reciprocal_condition(factor: Matrix64, norm: float) -> float:
+    """Estimate 1 / condition number of a matrix of this 1-norm from what `cholesky` left."""
+    estimate, _ = lapack.dpocon(factor.T, norm)
+    return float(estimate)
+
+
 def solve_lower(factor: Matrix, rows: Matrix, *, unit_diagonal: bool = False) -> Matrix:
     """Solve L y = rows (B, n) for the lower triangle L of factor (B, B) -> (B, n), row-major."""
     trsm = blas.strsm if rows.dtype == np.float32 else blas.dtrsm

@@ -81,6 +81,10 @@ class DeltaRule(Rule):
         """Return the weights: they are the state."""
         return state["weights"]
 
+    def effective_number(self, state: State) -> None:
+        """None: what is left of a pair depends on the keys that came after it."""
+        return
+
     def refuse_forget(self) -> None:
         """Refuse: each correction depends on all pairs before it, and none is kept."""
         raise ValueError(

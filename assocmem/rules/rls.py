@@ -19,8 +19,18 @@ from assocmem.rules._blas import (
     solve_lower,
     symmetric_product,
 )
-from assocmem.rules.base import FLOAT64, Layout, Rule, State
-from assocmem.rules.ridge import add_to_sums, mean_eigenvalue, merge_sums, solve_ridge, sums_layout, verify_sums
+from assocmem.rules._solve import Solution, condition_number, mean_eigenvalue, solve_ridge
+from assocmem.rules.base import FLOAT64, Layout, Rule, State, effective_number
+from assocmem.rules.ridge import (
+    OF_VALUES,
+    SUMS,
+    add_to_sums,
+    exchange_in_sums,
+    merge_sums,
+    refuse_faded,
+    sums_layout,
+    verify_sums,
+)
 
 BLOCK = 256
 SMALLEST_ALPHA = 1e-300  # its inverse must be a number
@@ -143,7 +153,7 @@ class RecursiveLeastSquares(Rule):
         errors = solve_lower(inner, values - features @ state["solution"])
         if past != 1.0:
             state["inverse"] /= past
-            for name in ("gram", "cross", "squared_values", "alpha"):
+            for name in (*SUMS, "alpha"):
                 state[name] *= past
         add_gram(state["inverse"], reduced, -1.0)
         add_product(state["solution"], reduced, errors)
@@ -158,14 +168,43 @@ class RecursiveLeastSquares(Rule):
         return inner, gain
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Subtract a block from the sums; `verify` renews R and U."""
+        """Subtract a block from the sums; `renew` follows."""
         add_to_sums(state, features, values, -1.0)
 
     def verify(self, before: State, after: State) -> None:
-        """Refuse sums that no pairs can have; renew R and U from those that can be."""
+        """Refuse sums that no pairs can have."""
         verify_sums(before, after)
-        if after["n_stored"]:
-            refresh(after)
+
+    def renew(self, state: State) -> None:
+        """Renew R and U from the sums."""
+        if state["alpha"]:
+            refresh(state)
+
+    of_values: ClassVar[tuple[str, ...]] = (*OF_VALUES, "solution")
+
+    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
+        """Exchange values in the sums; `renew_solution` follows."""
+        exchange_in_sums(state, features, old, new)
+
+    def renew_solution(self, state: State) -> None:
+        """Solve for U once; R depends on no values."""
+        state["solution"][...] = solve_ridge(state["gram"], state["cross"], float(state["alpha"]))
+
+    def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
+        """Return U, which every write has updated."""
+        return state["solution"], Solution("updated inverse", self.penalty(state))
+
+    def condition(self, state: State, solution: Solution) -> float:
+        """Estimate the condition number of G + αI."""
+        return condition_number(state["gram"], float(state["alpha"]))
+
+    def effective_number(self, state: State) -> float:
+        """Return the effective number of pairs that weigh forgetting^age."""
+        return effective_number(int(state["n_stored"]), self.forgetting)
+
+    def magnitude(self, state: State) -> float:
+        """Return the mean eigenvalue of G."""
+        return mean_eigenvalue(state["gram"])
 
     def combine(self, state: State, other: State) -> State:
         """Add the sums, and solve once. Where None let each memory choose its α, the first one's stays."""
@@ -186,18 +225,11 @@ class RecursiveLeastSquares(Rule):
 
     def refuse_forget(self) -> None:
         """Refuse with a forgetting factor: how much of a pair is left depends on when it was stored."""
-        self._refuse_forgetting("forget")
+        refuse_faded(self, "forget", self.forgetting)
 
     def refuse_merge(self) -> None:
         """Refuse with a forgetting factor: the result would depend on which memory is the older."""
-        self._refuse_forgetting("merge")
-
-    def _refuse_forgetting(self, what: str) -> None:
-        if self.forgetting != 1.0:
-            raise ValueError(
-                f"RecursiveLeastSquares(forgetting={self.forgetting}) cannot {what}: what is left of a pair depends "
-                f"on when it was stored; expected forgetting=1.0; build the memory without forgetting"
-            )
+        refuse_faded(self, "merge", self.forgetting)
 
 
 def _doublings(n_stored: int, rank: int) -> int:
