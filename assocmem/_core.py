@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from assocmem import _checks
+from assocmem._interrupts import Uninterrupted, WriteQueue
 from assocmem.crelu import CReLUFeatures
 from assocmem.rules import Rule, as_rule
 from assocmem.rules._solve import Solution
@@ -28,27 +29,6 @@ PENDING = 256
 
 Progress: TypeAlias = Callable[[int], object]
 Core = TypeVar("Core", bound="MemoryCore")
-
-
-class WriteQueue:
-    """A lock that writers wait for; a write from inside a write of the same thread is refused, not lost."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner: int | None = None
-
-    def __enter__(self) -> None:
-        if self._owner == threading.get_ident():
-            raise RuntimeError(
-                "a write was begun from inside another write of the same memory, for example from its progress "
-                "function; expected writes one after the other; begin it when the first has returned"
-            )
-        self._lock.acquire()
-        self._owner = threading.get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        self._owner = None
-        self._lock.release()
 
 
 class MemoryCore:
@@ -227,16 +207,19 @@ class MemoryCore:
                 first, last = 0, len(key_table)
             self._pending_keys[first:last] = key_table
             self._pending_values[first:last] = value_table
-            self._n_pending = last
             self._solved = None
+            self._n_pending = last  # the last of it: until then, nothing has happened
 
     def _flush(self) -> None:
         """Store what is pending."""
         with self._guard:
             if self._n_pending:
                 features = self.features.fold_rows(self._pending_keys[: self._n_pending])
-                self._change(lambda state: self.rule.store(state, features, self._pending_values[: self._n_pending]))
-                self._n_pending = 0
+                self._change(lambda state: self._store_pending(state, features))
+
+    def _store_pending(self, state: State, features: NDArray[Any]) -> None:
+        self.rule.store(state, features, self._pending_values[: self._n_pending])
+        self._n_pending = 0
 
     def _store_now(self, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Store a block in place; for whoever holds `_writing`."""
@@ -252,12 +235,15 @@ class MemoryCore:
                     name: array.copy() if array is self._solved else array for name, array in self._state.items()
                 }
             self._solved = None
-            change(self._state)
+            with Uninterrupted():
+                change(self._state)
 
     def _publish(self, state: State, solved: NDArray[Any] | None = None) -> None:
         """Let another state take the place of the published one."""
         with self._guard:
-            self._state, self._solved, self._solution = state, solved, None
+            self._solved = self._solution = None  # an interrupt after this or the next line leaves a state to be solved
+            self._state = state
+            self._solved = solved
 
     def _new_state(self) -> State:
         return self.rule.start(self.rank, self.value_dim, self.dtype)

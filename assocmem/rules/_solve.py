@@ -6,8 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
-from assocmem.rules._blas import Matrix64, cholesky, cholesky_solve, reciprocal_condition, symmetric_product
+from assocmem.rules._blas import (
+    Matrix64,
+    cholesky,
+    cholesky_solve,
+    reciprocal_condition,
+    row_squares,
+    symmetric_product,
+)
 
 # Shifts of the Gram matrix, as shares of its mean eigenvalue, from which the solution for a smaller penalty is reached
 # by iteration: each pass shrinks the error in a direction with eigenvalue s by shift / (s + shift), and leaves rounding
@@ -19,6 +27,13 @@ CONVERGED = 1e-13  # residual, as a share of what rounding could still reach
 
 # Penalties that generalised cross-validation considers, as powers of ten of the largest eigenvalue.
 GCV_EXPONENTS = np.arange(-12.0, 3.01, 0.25)
+
+CLEARING_PASSES = 3  # by which a shift of 1e-8 shrinks what is held by 1e-9 or more
+
+NOT_SEMIDEFINITE = (
+    "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; "
+    "start a new memory, or load the last one that was saved"
+)
 
 
 @dataclass(frozen=True)
@@ -104,10 +119,7 @@ def solve(gram: Matrix64, cross: Matrix64, alpha: float) -> tuple[Matrix64, Solu
                 best = _cleared(factor, penalty + shift, best)
                 break
     if best is None:
-        raise ValueError(
-            "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; "
-            "start a new memory, or load the last one that was saved"
-        )
+        raise ValueError(NOT_SEMIDEFINITE)
     return np.ascontiguousarray(best * unit), found
 
 
@@ -153,6 +165,59 @@ def _cleared(factor: Matrix64, shift: float, solution: Matrix64) -> Matrix64:
     for _ in range(passes):
         left = shift * cholesky_solve(factor, left)
     return solution - left
+
+
+def error_bound(gram: Matrix64, cross: Matrix64, weights: Matrix64, alpha: float, rounding: float) -> float:
+    """Bound the relative distance, in the Frobenius norm, of weights from those of unrounded sums.
+
+    To first order ΔU = (G + αI)⁻¹ (r + ΔQ − ΔG U), with the residual r = Q − (G + αI) U of the solution and the
+    rounding ΔG and ΔQ of the sums, which have been rounded `rounding` / (mean eigenvalue) times, as independent
+    errors add. The inverse is bounded by the smallest eigenvalue that holds something, since `solve` takes out what is
+    in directions that hold nothing.
+
+    References
+    ----------
+    Higham (2002), "Accuracy and Stability of Numerical Algorithms", section 7.1, and section 4.2 for sums.
+    """
+    level = mean_eigenvalue(gram)
+    size, scale = float(np.abs(cross).max(initial=0.0)), float(np.abs(weights).max(initial=0.0))
+    if level == 0.0 or size == 0.0 or scale == 0.0:
+        return 0.0
+    eps, times = float(np.finfo(np.float64).eps), rounding / level
+    scaled, penalty, solution, target = gram / level, alpha / level, weights / scale, cross / size
+    spectrum = scipy.linalg.eigvalsh(scaled, lower=True, check_finite=False)
+    gram_error = eps * times * float(np.linalg.norm(spectrum))
+    held = spectrum[spectrum > np.sqrt(len(gram)) * gram_error]
+    if not len(held):
+        return np.inf
+    empty = len(held) < len(gram)
+    smallest = penalty if empty and penalty > 0.1 * held[0] else held[0] + penalty
+    unit = (level / size) * scale
+    residual = target - (symmetric_product(scaled, solution) + penalty * solution) * unit
+    errors = float(np.linalg.norm(residual)) + eps * times * float(np.linalg.norm(target))
+    length = unit * float(np.linalg.norm(solution))
+    return float((errors / length + gram_error) / smallest)
+
+
+def copies_left(gram: Matrix64, features: Matrix64) -> tuple[NDArray[np.float64], Matrix64]:
+    """Bound how many copies of features (N, D) can be in G, and return the parts (D, N) of them that G does not hold.
+
+    G − c ψψᵀ is positive semidefinite only for c ≤ 1 / ψᵀG⁺ψ, and for no c > 0 if ψ is not in the range of G.
+    """
+    level = mean_eigenvalue(gram)
+    columns = np.asfortranarray(features.T)
+    if level == 0.0:
+        return np.zeros(len(features)), columns
+    factor = shifted(gram, level, SHIFTS[1])
+    if not cholesky(factor):
+        raise ValueError(NOT_SEMIDEFINITE)
+    squares = row_squares(features)
+    solved = cholesky_solve(factor, columns / np.sqrt(squares))
+    copies = (level / squares) / np.einsum("ij,ij->j", columns / np.sqrt(squares), solved)
+    outside = columns
+    for _ in range(CLEARING_PASSES):
+        outside = SHIFTS[1] * cholesky_solve(factor, outside)
+    return copies, outside
 
 
 def condition_number(gram: Matrix64, diagonal: float) -> float:

@@ -61,6 +61,17 @@ class Rule(ABC):
         """Estimate the condition number of what `solve` factorised; NaN for a rule that solves nothing."""
         return math.nan
 
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float | None:
+        """Bound the relative rounding of the weights that the state implies; None for a rule that cannot forget."""
+        return None
+
+    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bound the copies of features (N, D) that the state can hold, and return their parts (D, N) outside of it."""
+        raise ValueError(
+            f"the rule {self.name!r} keeps no sum over keys, so it cannot tell what is left of one; expected a rule "
+            f"that does; build the memory with rule='ridge' or 'rls'"
+        )
+
     def effective_number(self, state: State) -> float | None:
         """Return how many equally weighted pairs would tell as much; None where pairs have no weights."""
         return float(state["n_stored"])

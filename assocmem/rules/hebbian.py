@@ -81,6 +81,13 @@ class Hebbian(Rule):
         weights = state["weights"].reshape(-1)
         return float(np.abs(weights[:: max(1, len(weights) // SAMPLE)]).mean())
 
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
+        """Bound the rounding of the sum: as independent errors add, a root mean square being at most twice a mean."""
+        magnitude = self.magnitude(state)
+        if magnitude == 0.0:
+            return 0.0
+        return float(2 * np.finfo(weights.dtype).eps * float(state["rounding"]) / magnitude)
+
     def combine(self, state: State, other: State) -> State:
         """Add the weights."""
         return {"weights": state["weights"] + other["weights"]}

@@ -18,6 +18,8 @@ from assocmem.rules._blas import (
 from assocmem.rules._solve import (
     Solution,
     condition_number,
+    copies_left,
+    error_bound,
     gcv_penalty,
     mean_eigenvalue,
     shifted,
@@ -182,6 +184,14 @@ class Ridge(Rule):
         """Estimate the condition number of G with penalty and shift."""
         return condition_number(state["gram"], (solution.alpha or 0.0) + solution.shift)
 
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
+        """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
+        return error_bound_of_sums(state, weights, self.penalty(state) or 0.0)
+
+    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bound the copies of features that G can hold, and return their parts outside of its range."""
+        return copies_left(state["gram"], features.astype(np.float64, copy=False))
+
     def effective_number(self, state: State) -> float:
         """Return the effective number of pairs that weigh forgetting^age."""
         return effective_number(int(state["n_stored"]), self.forgetting)
@@ -235,6 +245,13 @@ def add_to_sums(state: State, features: NDArray[Any], values: NDArray[Any], fact
     add_gram(state["gram"], exact, factor)
     add_product(state["cross"], exact, exact_values, factor)
     state["squared_values"] += factor * np.vdot(exact_values, exact_values)
+
+
+def error_bound_of_sums(state: State, weights: NDArray[Any], alpha: float) -> float:
+    """Bound the relative error of weights that solve for the sums; what their own type cannot tell comes on top."""
+    exact = weights.astype(np.float64, copy=False)
+    rounded = float(np.finfo(weights.dtype).eps) / 2
+    return rounded + error_bound(state["gram"], state["cross"], exact, alpha, float(state["rounding"]))
 
 
 def exchange_in_sums(state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:

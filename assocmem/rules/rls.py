@@ -19,12 +19,13 @@ from assocmem.rules._blas import (
     solve_lower,
     symmetric_product,
 )
-from assocmem.rules._solve import Solution, condition_number, mean_eigenvalue, solve_ridge
+from assocmem.rules._solve import Solution, condition_number, copies_left, mean_eigenvalue, solve_ridge
 from assocmem.rules.base import FLOAT64, Layout, Rule, State, effective_number
 from assocmem.rules.ridge import (
     OF_VALUES,
     SUMS,
     add_to_sums,
+    error_bound_of_sums,
     exchange_in_sums,
     merge_sums,
     refuse_faded,
@@ -116,8 +117,14 @@ class RecursiveLeastSquares(Rule):
         if state["n_stored"] == 0:
             self._begin(state, exact[0])
         block = self._block()
-        for start in range(0, len(exact), block):
-            self._step(state, exact[start : start + block], exact_values[start : start + block])
+        kept = {name: array.copy() for name, array in state.items()} if len(exact) > block else {}
+        try:
+            for start in range(0, len(exact), block):
+                self._step(state, exact[start : start + block], exact_values[start : start + block])
+        except BaseException:  # a later block failed: take the earlier ones back
+            for name, array in kept.items():
+                state[name][...] = array
+            raise
         n_before, n_after = int(state["n_stored"]), int(state["n_stored"]) + len(exact)
         if _doublings(n_after, exact.shape[1]) > _doublings(n_before, exact.shape[1]):
             # What the first pairs cost in digits, while R spans 1/α to 1/λ, is gained back once there are enough.
@@ -198,6 +205,14 @@ class RecursiveLeastSquares(Rule):
         """Estimate the condition number of G + αI."""
         return condition_number(state["gram"], float(state["alpha"]))
 
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
+        """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
+        return error_bound_of_sums(state, weights, self.penalty(state) or 0.0)
+
+    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bound the copies of features that G can hold, and return their parts outside of its range."""
+        return copies_left(state["gram"], features.astype(np.float64, copy=False))
+
     def effective_number(self, state: State) -> float:
         """Return the effective number of pairs that weigh forgetting^age."""
         return effective_number(int(state["n_stored"]), self.forgetting)
@@ -255,5 +270,6 @@ def refresh(state: State) -> None:
     if not cholesky(information):
         raise ValueError(INDEFINITE)
     invert_from_cholesky(information)
+    solution = solve_ridge(state["gram"], state["cross"], float(state["alpha"]))
     state["inverse"][...] = information
-    state["solution"][...] = solve_ridge(state["gram"], state["cross"], float(state["alpha"]))
+    state["solution"][...] = solution
