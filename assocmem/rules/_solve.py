@@ -61,9 +61,9 @@ class Solution:
     condition: float = np.nan
 
 
-def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float) -> Matrix64:
+def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0) -> Matrix64:
     """Return the solution that `solve` finds."""
-    return solve(gram, cross, alpha)[0]
+    return solve(gram, cross, alpha, rounding)[0]
 
 
 def mean_eigenvalue(gram: Matrix64) -> float:
@@ -78,7 +78,7 @@ def shifted(gram: Matrix64, level: float, shift: float) -> Matrix64:
     return scaled
 
 
-def solve(gram: Matrix64, cross: Matrix64, alpha: float) -> tuple[Matrix64, Solution]:
+def solve(gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0) -> tuple[Matrix64, Solution]:
     """Solve (gram + alpha I) U = cross by Cholesky; for alpha near or at 0 by iterated Tikhonov.
 
     Parameters
@@ -89,6 +89,8 @@ def solve(gram: Matrix64, cross: Matrix64, alpha: float) -> tuple[Matrix64, Solu
         In the range of `gram`.
     alpha : float
         At 0 the solution of minimum norm.
+    rounding : float
+        Mean eigenvalue of `gram` times how often it has been rounded, as independent errors add.
 
     Returns
     -------
@@ -105,25 +107,28 @@ def solve(gram: Matrix64, cross: Matrix64, alpha: float) -> tuple[Matrix64, Solu
         return np.zeros_like(cross), Solution("none", alpha)
     # Both of size 1, whatever the units of keys and values: no square below leaves the number range.
     penalty, target, unit = alpha / level, cross / size, size / level
+    noise = np.finfo(np.float64).eps * max(rounding / level, 1.0)
     if penalty >= SHIFTS[0] and cholesky(factor := shifted(gram, level, penalty)):
-        solution = _cleared(factor, penalty, cholesky_solve(factor, target))
+        solution = _cleared(factor, penalty, noise, cholesky_solve(factor, target))
         return np.ascontiguousarray(solution * unit), Solution("Cholesky", alpha)
     best = None
     for shift in SHIFTS:
         if best is not None and shift > SHIFTS[1]:
             break
         if cholesky(factor := shifted(gram, level, penalty + shift)):
-            best, passes, converged = _iterate(factor, gram / level, penalty, target)
+            best, passes, converged = _iterate(factor, gram / level, penalty, target, max(CONVERGED, noise))
             found = Solution("iterated Tikhonov", alpha, shift * level, passes)
             if converged:
-                best = _cleared(factor, penalty + shift, best)
+                best = _cleared(factor, penalty + shift, noise, best)
                 break
     if best is None:
         raise ValueError(NOT_SEMIDEFINITE)
     return np.ascontiguousarray(best * unit), found
 
 
-def _iterate(factor: Matrix64, gram: Matrix64, penalty: float, target: Matrix64) -> tuple[Matrix64, int, bool]:
+def _iterate(
+    factor: Matrix64, gram: Matrix64, penalty: float, target: Matrix64, tolerance: float
+) -> tuple[Matrix64, int, bool]:
     """Refine what a shifted factor gives towards (gram + penalty I) U = target; passes, and whether it got there."""
     solution = cholesky_solve(factor, target)
     last_size = np.inf
@@ -131,7 +136,7 @@ def _iterate(factor: Matrix64, gram: Matrix64, penalty: float, target: Matrix64)
         residual = target - symmetric_product(gram, solution) - penalty * solution
         # The residual tells convergence from rounding in directions that hold nothing, where further steps add noise.
         reachable = float(np.linalg.norm(target)) + float(np.linalg.norm(solution))
-        if float(np.linalg.norm(residual)) <= CONVERGED * reachable:
+        if float(np.linalg.norm(residual)) <= tolerance * reachable:
             return solution, passes, True
         step = cholesky_solve(factor, residual)
         size = float(np.linalg.norm(step))
@@ -142,24 +147,24 @@ def _iterate(factor: Matrix64, gram: Matrix64, penalty: float, target: Matrix64)
     return solution, passes, False
 
 
-def _cleared(factor: Matrix64, shift: float, solution: Matrix64) -> Matrix64:
+def _cleared(factor: Matrix64, shift: float, noise: float, solution: Matrix64) -> Matrix64:
     """Take out of a solution what rounding left in directions that hold nothing.
 
-    The factor is that of gram + shift I. There, shift (gram + shift I)⁻¹ leaves a vector as it is, while it shrinks
-    directions with eigenvalue s by shift / (s + shift): repeated, it leaves what is to be taken out. Without this,
-    rounding in the sums would be divided by the shift, and cost the recall of other keys half of its digits.
+    The factor is that of gram + shift I. There, shift (gram + shift I)⁻¹ leaves a vector as it is, but for the noise
+    in gram, while it shrinks directions with eigenvalue s by shift / (s + shift): repeated, it leaves what is to be
+    taken out. Otherwise rounding in the sums would be divided by the shift, and cost other keys half of their digits.
     """
     # One combination of the columns tells how many passes it takes, and whether there is anything to take out.
     left = solution @ np.cos(np.arange(solution.shape[1]))[:, None]
     size, last_change = float(np.linalg.norm(left)), np.inf
-    passes = 0
-    while last_change > CONVERGED * size:
+    passes, slow = 0, 10 * noise * np.sqrt(len(factor)) / shift  # the largest eigenvalue of noise, next to the shift
+    while last_change > max(CONVERGED * size, slow * float(np.linalg.norm(left))):
         fewer = shift * cholesky_solve(factor, left)
         change = float(np.linalg.norm(left - fewer))
-        if change > 0.1 * last_change:  # the shift is not small next to what is held: it amplifies no rounding either
+        if change > 0.5 * last_change:  # the shift is not small next to what is held: it amplifies little rounding
             return solution
         left, last_change, passes = fewer, change, passes + 1
-    if float(np.linalg.norm(left)) <= CONVERGED * size:
+    if float(np.linalg.norm(left)) <= last_change:  # still shrinking: no part of it stays
         return solution
     left = solution
     for _ in range(passes):
@@ -172,8 +177,8 @@ def error_bound(gram: Matrix64, cross: Matrix64, weights: Matrix64, alpha: float
 
     To first order ΔU = (G + αI)⁻¹ (r + ΔQ − ΔG U), with the residual r = Q − (G + αI) U of the solution and the
     rounding ΔG and ΔQ of the sums, which have been rounded `rounding` / (mean eigenvalue) times, as independent
-    errors add. The inverse is bounded by the smallest eigenvalue that holds something, since `solve` takes out what is
-    in directions that hold nothing.
+    errors add. In directions that hold something the inverse is bounded by the smallest eigenvalue; in the others the
+    weights should be 0, so that what they are is the error.
 
     References
     ----------
@@ -187,16 +192,22 @@ def error_bound(gram: Matrix64, cross: Matrix64, weights: Matrix64, alpha: float
     scaled, penalty, solution, target = gram / level, alpha / level, weights / scale, cross / size
     spectrum = scipy.linalg.eigvalsh(scaled, lower=True, check_finite=False)
     gram_error = eps * times * float(np.linalg.norm(spectrum))
-    held = spectrum[spectrum > np.sqrt(len(gram)) * gram_error]
-    if not len(held):
+    held = spectrum[spectrum > 10 * gram_error]
+    if not len(held) or not cholesky(factor := shifted(gram, level, SHIFTS[1])):
         return np.inf
-    empty = len(held) < len(gram)
-    smallest = penalty if empty and penalty > 0.1 * held[0] else held[0] + penalty
     unit = (level / size) * scale
     residual = target - (symmetric_product(scaled, solution) + penalty * solution) * unit
     errors = float(np.linalg.norm(residual)) + eps * times * float(np.linalg.norm(target))
-    length = unit * float(np.linalg.norm(solution))
-    return float((errors / length + gram_error) / smallest)
+    length = float(np.linalg.norm(solution))
+    astray = float(np.linalg.norm(_outside(factor, solution))) / length if len(held) < len(gram) else 0.0
+    return (errors / (unit * length) + gram_error) / float(held[0] + penalty) + astray
+
+
+def _outside(factor: Matrix64, columns: Matrix64) -> Matrix64:
+    """Parts of columns in directions that a Gram matrix does not hold; `factor` is with the shift SHIFTS[1]."""
+    for _ in range(CLEARING_PASSES):
+        columns = SHIFTS[1] * cholesky_solve(factor, columns)
+    return columns
 
 
 def copies_left(gram: Matrix64, features: Matrix64) -> tuple[NDArray[np.float64], Matrix64]:
@@ -205,19 +216,15 @@ def copies_left(gram: Matrix64, features: Matrix64) -> tuple[NDArray[np.float64]
     G − c ψψᵀ is positive semidefinite only for c ≤ 1 / ψᵀG⁺ψ, and for no c > 0 if ψ is not in the range of G.
     """
     level = mean_eigenvalue(gram)
+    squares = row_squares(features)
     columns = np.asfortranarray(features.T)
     if level == 0.0:
         return np.zeros(len(features)), columns
-    factor = shifted(gram, level, SHIFTS[1])
-    if not cholesky(factor):
+    if not cholesky(factor := shifted(gram, level, SHIFTS[1])):
         raise ValueError(NOT_SEMIDEFINITE)
-    squares = row_squares(features)
-    solved = cholesky_solve(factor, columns / np.sqrt(squares))
-    copies = (level / squares) / np.einsum("ij,ij->j", columns / np.sqrt(squares), solved)
-    outside = columns
-    for _ in range(CLEARING_PASSES):
-        outside = SHIFTS[1] * cholesky_solve(factor, outside)
-    return copies, outside
+    directions = columns / np.sqrt(squares)
+    copies = (level / squares) / np.einsum("ij,ij->j", directions, cholesky_solve(factor, directions))
+    return copies, _outside(factor, columns)
 
 
 def condition_number(gram: Matrix64, diagonal: float) -> float:

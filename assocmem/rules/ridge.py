@@ -178,7 +178,7 @@ class Ridge(Rule):
 
     def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
         """Solve (G + αI) U = Q, or its minimum-norm limit, and say how."""
-        return solve(state["gram"], state["cross"], self.penalty(state) or 0.0)
+        return solve(state["gram"], state["cross"], self.penalty(state) or 0.0, float(state["rounding"]))
 
     def condition(self, state: State, solution: Solution) -> float:
         """Estimate the condition number of G with penalty and shift."""
@@ -250,7 +250,7 @@ def add_to_sums(state: State, features: NDArray[Any], values: NDArray[Any], fact
 def error_bound_of_sums(state: State, weights: NDArray[Any], alpha: float) -> float:
     """Bound the relative error of weights that solve for the sums; what their own type cannot tell comes on top."""
     exact = weights.astype(np.float64, copy=False)
-    rounded = float(np.finfo(weights.dtype).eps) / 2
+    rounded = float(np.finfo(weights.dtype).eps) / 2 if exact.any() else 0.0
     return rounded + error_bound(state["gram"], state["cross"], exact, alpha, float(state["rounding"]))
 
 

@@ -195,7 +195,9 @@ class RecursiveLeastSquares(Rule):
 
     def renew_solution(self, state: State) -> None:
         """Solve for U once; R depends on no values."""
-        state["solution"][...] = solve_ridge(state["gram"], state["cross"], float(state["alpha"]))
+        state["solution"][...] = solve_ridge(
+            state["gram"], state["cross"], float(state["alpha"]), float(state["rounding"])
+        )
 
     def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
         """Return U, which every write has updated."""
@@ -270,6 +272,6 @@ def refresh(state: State) -> None:
     if not cholesky(information):
         raise ValueError(INDEFINITE)
     invert_from_cholesky(information)
-    solution = solve_ridge(state["gram"], state["cross"], float(state["alpha"]))
+    solution = solve_ridge(state["gram"], state["cross"], float(state["alpha"]), float(state["rounding"]))
     state["inverse"][...] = information
     state["solution"][...] = solution
