@@ -64,6 +64,7 @@ class MemoryCore:
         self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
         self._n_pending = 0
         self._n_readers = 0
+        self._being_read: NDArray[Any] | None = None  # the latest weights that were; older ones are in no state
         self._new_locks()
 
     def _new_locks(self) -> None:
@@ -75,7 +76,7 @@ class MemoryCore:
         with self._guard:
             self._flush()
             state = {**vars(self), "_state": {name: array.copy() for name, array in self._state.items()}}
-        state.update(_solved=None, _solution=None, _n_readers=0)
+        state.update(_solved=None, _solution=None, _being_read=None, _n_readers=0)
         del state["_writing"], state["_guard"]
         return state
 
@@ -232,7 +233,7 @@ class MemoryCore:
         with self._guard:
             if self._n_readers:
                 self._state = {
-                    name: array.copy() if array is self._solved else array for name, array in self._state.items()
+                    name: array.copy() if array is self._being_read else array for name, array in self._state.items()
                 }
             self._solved = None
             with Uninterrupted():
@@ -284,9 +285,9 @@ class MemoryCore:
 
     def _begin_reading(self) -> NDArray[Any]:
         with self._guard:
-            weights = self._weights()
+            self._being_read = self._weights()
             self._n_readers += 1
-            return weights
+            return self._being_read
 
     def _end_reading(self) -> None:
         with self._guard:

@@ -47,7 +47,7 @@ class Rule(ABC):
 
     @abstractmethod
     def combine(self, state: State, other: State) -> State:
-        """Return the state of a memory that stored the pairs of both."""
+        """Return the sums of a memory that stored the pairs of both; `renew` follows."""
 
     @abstractmethod
     def weights(self, state: State) -> NDArray[Any]:
@@ -200,6 +200,7 @@ class Rule(ABC):
         merged["n_stored"] = state["n_stored"] + other["n_stored"]
         merged["rounding"] = np.array(math.hypot(float(state["rounding"]), float(other["rounding"])))
         self._note_rounding(merged, 0)
+        self.renew(merged)
         return merged
 
     def refuse_forget(self) -> None:

@@ -224,12 +224,10 @@ class RecursiveLeastSquares(Rule):
         return mean_eigenvalue(state["gram"])
 
     def combine(self, state: State, other: State) -> State:
-        """Add the sums, and solve once. Where None let each memory choose its α, the first one's stays."""
+        """Add the sums. Where None let each memory choose its α, the first one's stays."""
         merged = merge_sums(state, other)
         merged["alpha"] = (state if state["n_stored"] else other)["alpha"].copy()
         merged.update({name: np.zeros_like(state[name]) for name in ("inverse", "solution")})
-        if merged["alpha"]:
-            refresh(merged)
         return merged
 
     def weights(self, state: State) -> NDArray[Any]:
