@@ -13,7 +13,7 @@ import pytest
 
 import assocmem
 from assocmem import AssociativeMemory
-from assocmem._interrupts import Uninterrupted
+from assocmem._interrupts import Uninterrupted, WriteQueue
 from assocmem.rules import _blas
 from tests.helpers import RULES, SUMS, pairs, relative
 
@@ -104,6 +104,9 @@ def test_interrupts_at_random_moments_lose_nothing_and_leave_no_lock(name):
             time.sleep(pause.uniform(0, 1e-3))
             _thread.interrupt_main()
 
+    memory.store(KEYS[:2], VALUES[:2])
+    memory.recall(KEYS)  # compiled before the first interrupt, which LLVM does not survive
+    memory.recall(KEYS[0])
     sender, interval = threading.Thread(target=send), sys.getswitchinterval()
     handler = signal.signal(signal.SIGINT, interrupt)
     sys.setswitchinterval(1e-5)
@@ -168,3 +171,20 @@ def test_other_threads_and_ignored_signals_are_left_alone():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.parametrize("acquired", [True, False])
+def test_a_lock_is_free_after_an_interrupt_in_the_instant_of_its_acquisition(acquired):
+    class Interrupted(WriteQueue):
+        def acquire(self):
+            if acquired:
+                super().acquire()
+            raise KeyboardInterrupt
+
+    queue, free = Interrupted(), []
+    with pytest.raises(KeyboardInterrupt):
+        queue.__enter__()
+    thread = threading.Thread(target=lambda: free.append(WriteQueue.acquire(queue, blocking=False)))
+    thread.start()
+    thread.join()
+    assert free == [True]
