@@ -189,7 +189,7 @@ class Correction(MemoryCore):
         Raises
         ------
         ValueError
-            If the sums are no longer positive definite to rounding (rule "rls" with a small alpha).
+            If the sums are not positive semidefinite to rounding, and so no sums over pairs (rule "rls").
 
         Examples
         --------

@@ -74,3 +74,20 @@ def row_squares(rows: Matrix) -> Matrix:
     """Squared length of every row."""
     squares: Matrix = np.einsum("ij,ij->i", rows, rows)
     return squares
+
+
+# Squared lengths between 1/limit and limit may divide any value without leaving the range of the type.
+_MODERATE = {"float32": 1e10, "float64": 1e100}
+
+
+def moderate(features: Matrix, values: Matrix) -> tuple[Matrix, Matrix]:
+    """Divide very long or very short features, and the values with them, by the length of the features.
+
+    A rule that adds ψ eᵀ / ‖ψ‖², with e linear in the value and in ψ, does not see the difference, but ‖ψ‖² and its
+    inverse stay in range.
+    """
+    squares, limit = row_squares(features), _MODERATE[features.dtype.name]
+    if squares.max(initial=1.0) < limit and squares.min(initial=1.0) > 1 / limit:
+        return features, values
+    lengths = np.sqrt(squares)[:, None]
+    return features / lengths, values / lengths

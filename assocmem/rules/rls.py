@@ -19,7 +19,14 @@ from assocmem.rules._blas import (
     solve_lower,
     symmetric_product,
 )
-from assocmem.rules._solve import Solution, condition_number, copies_left, mean_eigenvalue, solve_ridge
+from assocmem.rules._solve import (
+    NOT_SEMIDEFINITE,
+    Solution,
+    condition_number,
+    copies_left,
+    mean_eigenvalue,
+    solve_ridge,
+)
 from assocmem.rules.base import FLOAT64, Layout, Rule, State, effective_number
 from assocmem.rules.ridge import (
     OF_VALUES,
@@ -41,11 +48,6 @@ DEFAULT_ALPHA = 1e-6  # of the first pair's mean squared feature
 FADED = 1e-10
 RENEWED = 1e-7
 
-INDEFINITE = (
-    "the regularised Gram matrix is no longer positive definite to rounding; expected a penalty that rounding cannot "
-    "overcome; build the memory with a larger alpha, a forgetting factor nearer to 1, or rule='ridge'"
-)
-
 
 @dataclass(frozen=True)
 class RecursiveLeastSquares(Rule):
@@ -60,8 +62,10 @@ class RecursiveLeastSquares(Rule):
         Penalty on the squared weights; None takes 1e-6 of the mean squared feature of the first pair stored, which
         `AssociativeMemory.alpha` then shows, and keeps it, also when that pair is forgotten.
     forgetting : float in (0, 1]
-        Weight that the past keeps with each further pair. The penalty fades with it, and is raised again to 1e-7 of
-        the mean eigenvalue of G before rounding could overcome it.
+        Weight that the past keeps with each further pair. The penalty fades with it.
+
+    A penalty that rounding would overcome is raised to 1e-7 of the mean eigenvalue of G: one that has faded, and one
+    next to which the keys are 1e8 times as long. `AssociativeMemory.alpha` shows it.
 
     Raises
     ------
@@ -151,11 +155,9 @@ class RecursiveLeastSquares(Rule):
             weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
             features, values = features * weight, values * weight
         inner, gain = self._inner(state, features, past)
-        if not cholesky(inner):
-            renew(state)
-            inner, gain = self._inner(state, features, past)
-            if not cholesky(inner):
-                raise ValueError(INDEFINITE)
+        if not cholesky(inner):  # R is broken, or the block outweighs the penalty by more digits than there are
+            self._step_by_sums(state, features, values, past)
+            return
         reduced = solve_lower(inner, gain.T)
         errors = solve_lower(inner, values - features @ state["solution"])
         if past != 1.0:
@@ -165,6 +167,14 @@ class RecursiveLeastSquares(Rule):
         add_gram(state["inverse"], reduced, -1.0)
         add_product(state["solution"], reduced, errors)
         add_to_sums(state, features, values)
+
+    @staticmethod
+    def _step_by_sums(state: State, features: Matrix64, values: Matrix64, past: float) -> None:
+        """Store a block in the sums, and renew R and U from them."""
+        for name in (*SUMS, "alpha"):
+            state[name] *= past
+        add_to_sums(state, features, values)
+        refresh(state)
 
     @staticmethod
     def _inner(state: State, features: Matrix64, past: float) -> tuple[Matrix64, Matrix64]:
@@ -265,11 +275,16 @@ def renew(state: State) -> None:
 
 def refresh(state: State) -> None:
     """Renew R and U from the sums, in place, which leaves behind what rounding has gathered in them."""
-    information = state["gram"].copy()
-    information.reshape(-1)[:: len(information) + 1] += state["alpha"]
-    if not cholesky(information):
-        raise ValueError(INDEFINITE)
+    floor = RENEWED * mean_eigenvalue(state["gram"])
+    for alpha in (float(state["alpha"]), max(float(state["alpha"]), floor)):
+        information = state["gram"].copy()
+        information.reshape(-1)[:: len(information) + 1] += alpha
+        if cholesky(information):
+            break
+    else:
+        raise ValueError(NOT_SEMIDEFINITE)
     invert_from_cholesky(information)
-    solution = solve_ridge(state["gram"], state["cross"], float(state["alpha"]), float(state["rounding"]))
+    solution = solve_ridge(state["gram"], state["cross"], alpha, float(state["rounding"]))
+    state["alpha"][...] = alpha
     state["inverse"][...] = information
     state["solution"][...] = solution
