@@ -7,6 +7,7 @@ BENCHMARKS = {
     "projection": "Hadamard projection against the product with the explicit matrix",
     "exactness": "how exact stored pairs and recalls of other keys are, and what a write and a recall take",
     "deletion": "how exact 10 000 stores, replacements and deletions leave a memory",
+    "drift": "a mapping that rotates: forgetting by age against windows and padasip",
     "capacity": "errors of associative memories at equal storage",
     "importing": "what importing the package costs beside its dependencies",
 }
