@@ -110,14 +110,14 @@ def contest(keys: np.ndarray, values: np.ndarray) -> dict[str, tuple[str, np.nda
     return results
 
 
-# Three of them coincide: the widest at the bottom, the dotted one on top.
+# Three of them coincide: the widest lies at the bottom, the dotted one on top.
 STYLES = {
     "no forgetting": {"color": "tab:blue"},
     "delta": {"color": "tab:brown"},
-    "ridge, best window": {"color": "tab:purple"},
     "padasip, the same factor": {"color": "gold", "linewidth": 6},
     "rls, forgetting": {"color": "tab:red", "linewidth": 2.5},
     "ridge, forgetting": {"color": "black", "linestyle": ":"},
+    "ridge, best window": {"color": "tab:purple"},
 }
 
 

@@ -165,6 +165,23 @@ def test_refresh_changes_nothing_but_rounding(name):
     assert relative(memory.recall(keys), before) < 1e-9
 
 
+@every_sum
+def test_every_change_of_the_sums_counts_as_a_rounding(name):
+    keys, values = pairs(30, 12, 3)
+    memory, counts = memory_of(RULES[name][0], keys, values), []
+    for change in (
+        memory.copy,
+        lambda: memory.store(keys, values),
+        lambda: memory.forget(keys[0], values[0]),
+        lambda: memory.replace(keys[1], values[1], values[0]),
+    ):
+        change()
+        memory.recall(keys[0])
+        counts.append(float(memory._state["rounding"]))
+    assert counts == sorted(set(counts))
+    assert memory.merge(memory)._state["rounding"] > np.sqrt(2) * counts[-1]
+
+
 def test_error_bound_of_little():
     assert AssociativeMemory(4, 2).error_bound == 0
     assert AssociativeMemory(4, 2, rule="hebbian").error_bound == 0
