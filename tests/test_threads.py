@@ -56,8 +56,9 @@ def run_together(*work):
 @every_rule
 def test_every_recall_is_that_of_a_state_between_two_writes(name):
     """Linearizable: the state after the first v writes, for a v between those done before and begun by its end."""
-    # A penalty that has faded away is raised again between two blocks: where, depends on how pairs were grouped.
-    memory, n_writers, n_writes = new_memory(name), 3, 12 if name == "rls-forgetting" else 50
+    # While a penalty fades, rounding grows that depends on how pairs are grouped, and 1350 pairs are too many.
+    fades = name == "rls-forgetting"
+    memory, n_writers, n_writes, tolerance = new_memory(name), 3, 12 if fades else 50, 1e-4 if fades else 1e-6
     keys = pairs(N_KEYS, KEY_DIM, 1)[0]
     probe, rng = pairs(3, KEY_DIM, 1, seed=1)[0], np.random.default_rng(2)
     sizes = [2, 6, 20]
@@ -100,15 +101,15 @@ def test_every_recall_is_that_of_a_state_between_two_writes(name):
         states.append(replay.recall(probe))
     scale = np.abs(states).max()
     changes = [np.abs(a - b).max() / scale for a, b in itertools.pairwise(states)]
-    assert min(changes[8:]) > 1e-5  # states can be told apart
+    assert min(changes[8:]) > 10 * tolerance  # states can be told apart
     assert memory.n_stored == replay.n_stored == sum(len(index) for writer in writes for index, _ in writer)
-    assert relative(memory.recall(probe), states[-1]) < 1e-6
+    assert relative(memory.recall(probe), states[-1]) < tolerance
     position = {write: i for i, write in enumerate(order)}
     for over, recalled, n_noted in seen:
         first = max((position[write] + 1 for write in over), default=0)
         last = min(n_noted + 1, len(order))  # a write is visible an instant before it is noted
         candidates = states[first : last + 1] if recalled.ndim == 2 else [s[0] for s in states[first : last + 1]]
-        assert min(np.abs(recalled - state).max() for state in candidates) < 1e-6 * scale
+        assert min(np.abs(recalled - state).max() for state in candidates) < tolerance * scale
 
 
 @every_rule
