@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from assocmem import _checks, storage
+from assocmem._interrupts import Uninterrupted, WriteQueue
 from assocmem.crelu import CReLUFeatures
 from assocmem.rules import Rule, as_rule
+from assocmem.rules._solve import Solution
 from assocmem.rules.base import FIXED, State
 
 # Bytes of folded features that are in memory at a time while a batch is stored or recalled. Large enough for
@@ -24,27 +27,6 @@ PENDING = 256
 
 Progress: TypeAlias = Callable[[int], object]
 Core = TypeVar("Core", bound="MemoryCore")
-
-
-class WriteQueue:
-    """A lock that writers wait for; a write from inside a write of the same thread is refused, not lost."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner: int | None = None
-
-    def __enter__(self) -> None:
-        if self._owner == threading.get_ident():
-            raise RuntimeError(
-                "a write was begun from inside another write of the same memory, for example from its progress "
-                "function; expected writes one after the other; begin it when the first has returned"
-            )
-        self._lock.acquire()
-        self._owner = threading.get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        self._owner = None
-        self._lock.release()
 
 
 class MemoryCore:
@@ -76,11 +58,13 @@ class MemoryCore:
         self.rule = as_rule(rule).for_features(projection.key_dim, self.expansion, self.features.whiten)
         self._state = self._new_state()
         self._solved: NDArray[Any] | None = None
+        self._solution: Solution | None = None  # how _solved was found, if known
         self._derived: dict[str, Any] = {}
         self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
         self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
         self._n_pending = 0
         self._n_readers = 0
+        self._being_read: NDArray[Any] | None = None  # the latest weights that were; older ones are in no state
         self._new_locks()
 
     def _new_locks(self) -> None:
@@ -92,7 +76,7 @@ class MemoryCore:
         with self._guard:
             self._flush()
             state = {**vars(self), "_state": {name: array.copy() for name, array in self._state.items()}}
-        state.update(_solved=None, _derived={}, _n_readers=0)
+        state.update(_solved=None, _solution=None, _derived={}, _being_read=None, _n_readers=0)
         del state["_writing"], state["_guard"]
         return state
 
@@ -140,8 +124,40 @@ class MemoryCore:
     @property
     def alpha(self) -> float | None:
         """The penalty in use; None for a rule without one, or before it has been chosen."""
-        self._flush()
-        return self.rule.penalty(self._state)
+        with self._guard:
+            self._flush()
+            dear = self.rule.penalty_is_dear and self.n_stored > 0
+            return self._how_solved().alpha if dear else self.rule.penalty(self._state)
+
+    @property
+    def solution(self) -> Solution:
+        """The solver of the weights in use, its penalty, shift and passes, and the condition number of its matrix.
+
+        Examples
+        --------
+        >>> from assocmem import AssociativeMemory
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
+        >>> memory.solution.solver, memory.solution.passes
+        ('iterated Tikhonov', 2)
+        """
+        with self._guard:
+            solution = self._how_solved()
+            if np.isnan(solution.condition):
+                solution = replace(solution, condition=self.rule.condition(self._state, solution))
+                self._solution = solution
+            return solution
+
+    @property
+    def n_effective(self) -> float | None:
+        """Number of equally weighted pairs that would tell as much, (Σ w)² / Σ w² for pairs of weights w.
+
+        `n_stored`, unless the rule lets the past fade: then at most (1 + f)/(1 − f) for a factor f. None for the delta
+        rule, where what is left of a pair depends on the keys that came after it.
+        """
+        with self._guard:
+            self._flush()
+            return self.rule.effective_number(self._state)
 
     def __repr__(self) -> str:
         return (
@@ -200,16 +216,19 @@ class MemoryCore:
                 first, last = 0, len(key_table)
             self._pending_keys[first:last] = key_table
             self._pending_values[first:last] = value_table
-            self._n_pending = last
             self._solved, self._derived = None, {}
+            self._n_pending = last  # the last of it: until then, nothing has happened
 
     def _flush(self) -> None:
         """Store what is pending."""
         with self._guard:
             if self._n_pending:
                 features = self.features.fold_rows(self._pending_keys[: self._n_pending])
-                self._change(lambda state: self.rule.store(state, features, self._pending_values[: self._n_pending]))
-                self._n_pending = 0
+                self._change(lambda state: self._store_pending(state, features))
+
+    def _store_pending(self, state: State, features: NDArray[Any]) -> None:
+        self.rule.store(state, features, self._pending_values[: self._n_pending])
+        self._n_pending = 0
 
     def _store_now(self, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Store a block in place; for whoever holds `_writing`."""
@@ -222,15 +241,19 @@ class MemoryCore:
         with self._guard:
             if self._n_readers:
                 self._state = {
-                    name: array.copy() if array is self._solved else array for name, array in self._state.items()
+                    name: array.copy() if array is self._being_read else array for name, array in self._state.items()
                 }
             self._solved, self._derived = None, {}
-            change(self._state)
+            with Uninterrupted():
+                change(self._state)
 
     def _publish(self, state: State, solved: NDArray[Any] | None = None) -> None:
         """Let another state take the place of the published one."""
         with self._guard:
-            self._state, self._solved, self._derived = state, solved, {}
+            self._solved = self._solution = None  # an interrupt after this or the next line leaves a state to be solved
+            self._derived = {}
+            self._state = state
+            self._solved = solved
 
     def _new_state(self) -> State:
         return self.rule.start(self.rank, self.value_dim, self.dtype)
@@ -248,8 +271,17 @@ class MemoryCore:
         with self._guard:
             self._flush()
             if self._solved is None:
-                self._solved = self.rule.weights(self._state).astype(self.dtype, copy=False)
+                weights, self._solution = self.rule.solve(self._state)
+                self._solved = weights.astype(self.dtype, copy=False)
             return self._solved
+
+    def _how_solved(self) -> Solution:
+        """How the weights were found; found once more if they were loaded from a file."""
+        with self._guard:
+            self._weights()
+            if self._solution is None:
+                self._solution = self.rule.solve(self._state)[1]
+            return self._solution
 
     @contextmanager
     def _reading(self) -> Iterator[NDArray[Any]]:
@@ -262,9 +294,9 @@ class MemoryCore:
 
     def _begin_reading(self) -> NDArray[Any]:
         with self._guard:
-            weights = self._weights()
+            self._being_read = self._weights()
             self._n_readers += 1
-            return weights
+            return self._being_read
 
     def _end_reading(self) -> None:
         with self._guard:

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from assocmem import _checks
 from assocmem._core import MemoryCore, Progress, report
 from assocmem.rules._blas import Matrix64, cholesky, cholesky_solve, invert_from_cholesky, symmetric_product
+from assocmem.rules._solve import NOT_SEMIDEFINITE, mean_eigenvalue, solve_ridge
 from assocmem.rules.base import State
 from assocmem.rules.constraints import constraint, free_gram, outside
-from assocmem.rules.ridge import NOT_A_SUM, mean_eigenvalue, solve_ridge
 
 # The smallest penalty, as a share of the mean eigenvalue of G, with which leverages are computed: with less of it
 # Cholesky would measure rounding in the directions that hold nothing.
@@ -44,7 +44,7 @@ class Regularised:
             factor.reshape(-1)[:: len(gram) + 1] += penalty
             if cholesky(factor):
                 return cls(factor, level, penalty)
-        raise ValueError(NOT_A_SUM)
+        raise ValueError(NOT_SEMIDEFINITE)
 
     def solve(self, features: NDArray[Any]) -> Matrix64:
         """Return level · (G + αI)⁻¹ Fᵀ as rows, (B, D), for features F (B, D)."""

@@ -119,7 +119,7 @@ def _pairs_left(stored: int, within: Callable[[int], bool]) -> int:
 
 def _warning(memory: AssociativeMemory, clean: float, noisy: float, cosine: float, allowed: float) -> str:
     load = memory.n_stored / memory.rank
-    exact = memory.rule.name in ("ridge", "rls")
+    exact = memory.rule.name in ("ridge", "rls") and getattr(memory.rule, "forgetting", 1.0) == 1.0
     remedy = "build a memory with a larger expansion, or forget pairs"
     if exact and load > 1:
         return (

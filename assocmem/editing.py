@@ -265,7 +265,7 @@ class Editing(MemoryCore):
                 self._change_in_metric(state, before, measure, edited, targets, penalty)
             elif penalty > 0:
                 self.rule.store(state, edited / np.sqrt(penalty), targets / np.sqrt(penalty))
-            self.rule.settle(state)
+            self.rule.renew(state)
             solved = self.rule.weights(state)
             after = np.array(solved, np.float64)
             self._publish(state, solved.astype(self.dtype, copy=False))
@@ -286,13 +286,13 @@ class Editing(MemoryCore):
             change = smallest_change(metric, fixed[:0], fixed, values - fixed @ before, 0.0)
         else:
             change = smallest_change(metric, fixed, edited, targets - edited @ before, penalty)
-        self.rule.settle(state)
+        self.rule.renew(state)
         shift = before + change - self.rule.weights(state)
         image, alpha = symmetric_product(state["gram"], shift), self.rule.penalty(state) or 0.0
         # As if the values stored had been larger by what `shift` recalls; the last term lets α shrink towards it.
         state["squared_values"] += (shift * (2 * state["cross"] + image)).sum(axis=0)
         state["cross"] += image + alpha * shift
-        self.rule.settle(state)
+        self.rule.renew(state)
         missed = float(np.linalg.norm(self.rule.weights(state) - before - change))
         if missed > REACHED * float(np.linalg.norm(change)):
             raise ValueError(

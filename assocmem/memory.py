@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from assocmem import _checks, storage
 from assocmem._core import Progress, report
 from assocmem.confidence import Confidence
+from assocmem.correction import Correction
 from assocmem.editing import Editing
 from assocmem.frozen import Freezing
 from assocmem.recall import recall_folded
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 KIND = "memory"
 
 
-class AssociativeMemory(Confidence, Editing, Freezing, Streaming):
+class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
     """A key-value associative memory of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.
@@ -213,38 +214,7 @@ class AssociativeMemory(Confidence, Editing, Freezing, Streaming):
             self._end_reading()
         return value
 
-    # ------------------------------------------------------------------------------------------- forget, merge
-
-    def forget(self, keys: ArrayLike, values: ArrayLike) -> None:
-        """Forget pairs: afterwards the memory is as if they had never been stored.
-
-        Parameters
-        ----------
-        keys : (N, key_dim) or (key_dim,)
-            Exactly what was stored.
-        values : (N, value_dim) or (value_dim,)
-            Exactly what was stored.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If keys or values are unusable, as in `store`; if the rule cannot forget; if more pairs are given than
-            are stored; or if it can be seen that a pair was never stored. Nothing is changed then.
-
-        Examples
-        --------
-        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
-        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
-        >>> memory.forget([2.0, 1.0], [2.0])
-        >>> memory.n_stored
-        1
-        """
-        self.rule.refuse_forget()
-        key_table, value_table = self._checked_pairs(keys, values)
-        with self._writing:
-            if len(key_table):
-                self._flush()
-                self._publish(self.rule.forget(self._state, self._feature_chunks(key_table, value_table)))
+    # -------------------------------------------------------------------------------------------- merge, diagnose
 
     def merge(self, other: AssociativeMemory) -> AssociativeMemory:
         """Return a new memory that holds the pairs of both.

@@ -193,8 +193,8 @@ def plan(
 
 
 def _with_law(rule: Rule) -> Rule:
-    known = isinstance(rule, (Ridge, DeltaRule)) or rule in (Hebbian(),)
-    if not known and not (isinstance(rule, RecursiveLeastSquares) and rule.forgetting == 1.0):
+    known = isinstance(rule, DeltaRule) or rule in (Hebbian(),)
+    if not known and not (isinstance(rule, (Ridge, RecursiveLeastSquares)) and rule.forgetting == 1.0):
         raise ValueError(
             f"rule is {rule}; expected one whose error has a law; plan for 'ridge', 'rls', 'delta' or 'hebbian' "
             f"without decay or forgetting"

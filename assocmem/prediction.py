@@ -61,7 +61,7 @@ def predicted_error(
     crowd = laws.crowding(key_dim, expansion)
     if isinstance(rule, Hebbian) and rule.decay == 1.0:
         return error_of(laws.hebbian_law(load, kappa, gap).crowded(crowd), kind, value_dim)
-    if isinstance(rule, Ridge) or (isinstance(rule, RecursiveLeastSquares) and rule.forgetting == 1.0):
+    if isinstance(rule, (Ridge, RecursiveLeastSquares)) and rule.forgetting == 1.0:
         return error_of(laws.ridge_law(load, penalty, kappa, gap).crowded(crowd), kind, value_dim)
     if isinstance(rule, DeltaRule):
         # Squared, so that the nodes crowd at the newest pairs.

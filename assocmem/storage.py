@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 _ENTRY = "assocmem"
 _UNFINISHED = ".unfinished"
 

@@ -9,6 +9,8 @@ BENCHMARKS = {
     "readme": "write the table of the last run of speed into the README",
     "projection": "Hadamard projection against the product with the explicit matrix",
     "exactness": "how exact stored pairs and recalls of other keys are, and what a write and a recall take",
+    "deletion": "how exact 10 000 stores, replacements and deletions leave a memory",
+    "drift": "a mapping that rotates: forgetting by age against windows and padasip",
     "capacity": "errors of associative memories at equal storage",
     "confidence": "coverage of intervals, novelty, and how exact edits and leave-one-out residuals are",
     "continual": "classes learned one after the other, and streams in one pass, beside what others do",

@@ -13,6 +13,7 @@ RULES = {
     "delta-rate": (DeltaRule(rate=0.3), lambda f, v: naive.delta(f, v, 0.3)),
     "ridge": (Ridge(), lambda f, v: naive.ridge(f, v, 0.0)),
     "ridge-alpha": (Ridge(alpha=2.0), lambda f, v: naive.ridge(f, v, 2.0)),
+    "ridge-forgetting": (Ridge(alpha=2.0, forgetting=0.95), lambda f, v: naive.fading_ridge(f, v, 2.0, 0.95)),
     "rls": (RecursiveLeastSquares(alpha=2.0), lambda f, v: naive.recursive_least_squares(f, v, 2.0)),
     "rls-forgetting": (
         RecursiveLeastSquares(alpha=2.0, forgetting=0.95),

@@ -112,6 +112,29 @@ def smallest_change(metric, fixed, errors):
     return np.linalg.solve(system, right)[:rank]
 
 
+def fading_ridge(features, values, alpha, forgetting):
+    """Normal equations in which pair i of N weighs forgetting^(N-1-i), and the penalty stays."""
+    weight = forgetting ** np.arange(len(features) - 1, -1, -1.0)[:, None]
+    gram = features.T @ (weight * features) + alpha * np.eye(features.shape[1])
+    return np.linalg.solve(gram, features.T @ (weight * values))
+
+
+def effective_number(n, factor):
+    """(sum of weights)^2 / sum of squared weights, for weights factor^age."""
+    weights = [factor**age for age in range(n)]
+    return sum(weights) ** 2 / sum(w * w for w in weights)
+
+
+def fading_gcv(features, values, alpha, forgetting):
+    """Score of a penalty: weighted residual sum of squares over (1 - df/n)^2, n the effective number of pairs."""
+    weight = forgetting ** np.arange(len(features) - 1, -1, -1.0)[:, None]
+    weights = fading_ridge(features, values, alpha, forgetting)
+    rss = (weight * (values - features @ weights) ** 2).sum()
+    gram = features.T @ (weight * features)
+    freedom = np.trace(np.linalg.solve(gram + alpha * np.eye(len(gram)), gram))
+    return rss / (1 - freedom / effective_number(len(features), forgetting)) ** 2
+
+
 def tail(x):
     """P(standard normal > x)."""
     return 0.5 * erfc(x / np.sqrt(2))

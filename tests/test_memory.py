@@ -248,7 +248,7 @@ def test_sizes():
     memory = AssociativeMemory(20, 3, expansion=2, bias=1.0, dtype="float32")
     assert (memory.key_dim, memory.value_dim, memory.expansion) == (20, 3, 2)
     assert (memory.n_units, memory.rank) == (64, 85)
-    assert memory.nbytes == 8 * (85 * 85 + 85 * 3 + 3 + 1)
+    assert memory.nbytes == 8 * (85 * 85 + 85 * 3 + 3 + 2)
     assert memory.dtype == np.float32
     assert memory.weights.shape == (2, 64, 3)
     assert memory.offset.shape == (3,)
@@ -272,7 +272,7 @@ def test_keys_of_any_scale(name, scale):
     reference.store(keys, values)
     scaled = AssociativeMemory(8, 2, rule=RULES[name][0])
     scaled.store(scale * keys, values)
-    if name in ("ridge-alpha", "rls", "rls-forgetting"):
+    if name in ("ridge-alpha", "ridge-forgetting", "rls", "rls-forgetting"):
         # A fixed penalty is not free of scale: next to it, short keys hold nothing and long ones everything.
         assert np.isfinite(scaled.recall(scale * keys)).all()
     else:

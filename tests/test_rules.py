@@ -208,6 +208,27 @@ def test_forgetting_does_not_wind_up(forgetting, n_distinct):
         assert relative(recalled, values[index[-1]]) < 1e-3
 
 
+def test_forgetting_a_key_that_was_never_stored_is_refused_by_the_keys_alone():
+    """All values 0: only that the sum over keys would turn indefinite gives the false pair away."""
+    features, nothing = pairs(20, 40, 2)[0], np.zeros((20, 2))
+    for rule in (Ridge(), RecursiveLeastSquares()):
+        with pytest.raises(ValueError, match="never stored"):
+            rule.forget(stored(rule, features, nothing), [(pairs(1, 40, 2, seed=1)[0], nothing[:1])])
+
+
+@pytest.mark.parametrize("name", ["rls", "rls-forgetting"])
+def test_a_store_that_fails_in_a_later_block_leaves_no_trace(name, monkeypatch):
+    rule, _ = RULES[name]
+    features, values = pairs(600, 5, 2)
+    state = stored(rule, features[:10], values[:10])
+    before = {key: array.copy() for key, array in state.items()}
+    steps = iter([rule._step, rule._step])
+    monkeypatch.setattr(type(rule), "_step", lambda self, *block: next(steps)(*block))
+    with pytest.raises(StopIteration):
+        rule.store(state, features, values)
+    assert all(np.array_equal(state[key], before[key]) for key in state)
+
+
 def test_all_pairs_forgotten_must_be_the_pairs_stored():
     features, values = pairs(6, 10, 2)
     with pytest.raises(ValueError, match="never stored"):
@@ -226,6 +247,7 @@ def test_forgetting_what_outweighs_the_rest_is_refused():
     (DeltaRule(), "the delta rule cannot {}.*expected a rule whose state is a sum; build the memor"),
     (Hebbian(decay=0.5), r"Hebbian\(decay=0.5\) cannot {}.*expected decay=1.0"),
     (RecursiveLeastSquares(alpha=1.0, forgetting=0.9), r"forgetting=0.9\) cannot {}.*expected forgetting=1.0"),
+    (Ridge(alpha=1.0, forgetting=0.9), r"Ridge\(forgetting=0.9\) cannot {}.*expected forgetting=1.0"),
 ])  # fmt: skip
 def test_order_dependent_rules_refuse_to_forget_and_merge(rule, what):
     features, values = pairs(3, 8, 1)
@@ -244,6 +266,7 @@ def test_order_dependent_rules_refuse_to_forget_and_merge(rule, what):
     (lambda: Ridge(alpha=np.inf), ValueError, "alpha is inf"),
     (lambda: RecursiveLeastSquares(alpha=0), ValueError, r"alpha is 0.0; expected a number in \[1e-300"),
     (lambda: RecursiveLeastSquares(forgetting=1.1), ValueError, "forgetting is 1.1"),
+    (lambda: Ridge(forgetting=0.0), ValueError, r"forgetting is 0.0; expected a number in \(0, 1\]"),
     (lambda: RecursiveLeastSquares(forgetting=True), TypeError, "forgetting is True"),
 ])  # fmt: skip
 def test_bad_parameters_are_refused(make, error, message):

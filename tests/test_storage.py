@@ -58,7 +58,7 @@ def rewrite(path, change_header=lambda header: None, change_arrays=lambda arrays
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"version": 99}, "format version 99; expected 1; open it with the version"),
+    ({"version": 99}, "format version 99; expected 2; open it with the version"),
     ({"kind": "frozen"}, "holds a frozen; expected a memory"),
     ({"rule": "magic"}, "header that this version cannot use"),
     ({"key_dim": 7}, "configuration and signs are not those"),

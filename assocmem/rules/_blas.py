@@ -74,6 +74,12 @@ def invert_from_cholesky(factor: Matrix64) -> None:
     lapack.dpotri(factor.T, overwrite_c=1)
 
 
+def reciprocal_condition(factor: Matrix64, norm: float) -> float:
+    """Estimate 1 / condition number of a matrix of this 1-norm from what `cholesky` left."""
+    estimate, _ = lapack.dpocon(factor.T, norm)
+    return float(estimate)
+
+
 def solve_lower(factor: Matrix, rows: Matrix, *, unit_diagonal: bool = False) -> Matrix:
     """Solve L y = rows (B, n) for the lower triangle L of factor (B, B) -> (B, n), row-major."""
     trsm = blas.strsm if rows.dtype == np.float32 else blas.dtrsm
@@ -87,3 +93,20 @@ def row_squares(rows: Matrix) -> Matrix:
     """Squared length of every row."""
     squares: Matrix = np.einsum("ij,ij->i", rows, rows)
     return squares
+
+
+# Squared lengths between 1/limit and limit may divide any value without leaving the range of the type.
+_MODERATE = {"float32": 1e10, "float64": 1e100}
+
+
+def moderate(features: Matrix, values: Matrix) -> tuple[Matrix, Matrix]:
+    """Divide very long or very short features, and the values with them, by the length of the features.
+
+    A rule that adds ψ eᵀ / ‖ψ‖², with e linear in the value and in ψ, does not see the difference, but ‖ψ‖² and its
+    inverse stay in range.
+    """
+    squares, limit = row_squares(features), _MODERATE[features.dtype.name]
+    if squares.max(initial=1.0) < limit and squares.min(initial=1.0) > 1 / limit:
+        return features, values
+    lengths = np.sqrt(squares)[:, None]
+    return features / lengths, values / lengths

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assocmem import _checks
-from assocmem.rules._blas import add_product, solve_lower
+from assocmem.rules._blas import add_product, moderate, solve_lower
 from assocmem.rules.base import Layout, Rule, State
 
 # Pairs that are done together. More makes the products larger (faster per operation) and the B x B system that
@@ -61,6 +61,7 @@ class DeltaRule(Rule):
     def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Correct the weights with one pair after the other, a block of pairs at a time."""
         weights = state["weights"]
+        features, values = moderate(features, values)
         for start in range(0, len(features), BLOCK):
             block = features[start : start + BLOCK]
             overlaps = block @ block.T
@@ -80,6 +81,10 @@ class DeltaRule(Rule):
     def weights(self, state: State) -> NDArray[Any]:
         """Return the weights: they are the state."""
         return state["weights"]
+
+    def effective_number(self, state: State) -> None:
+        """None: what is left of a pair depends on the keys that came after it."""
+        return
 
     def refuse_forget(self) -> None:
         """Refuse: each correction depends on all pairs before it, and none is kept."""

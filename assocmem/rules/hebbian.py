@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assocmem import _checks
-from assocmem.rules._blas import add_product, row_squares
-from assocmem.rules.base import NEVER_STORED, Layout, Rule, State
+from assocmem.rules._blas import add_product, moderate, row_squares
+from assocmem.rules.base import NEVER_STORED, Layout, Rule, State, effective_number
+
+SAMPLE = 4096  # weights whose size tells that of all: reading all of them would cost as much as storing a pair
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,43 @@ class Hebbian(Rule):
 
     def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Add the outer products of a block, the later ones decayed less."""
+        features, values = moderate(features, values)
         scaled = values / row_squares(features)[:, None]
         if self.decay != 1.0:
             age = np.arange(len(features) - 1, -1, -1)
             scaled *= (self.decay**age)[:, None].astype(values.dtype)
-            state["weights"] *= self.decay ** len(features)
+            for name in ("weights", "rounding"):
+                state[name] *= self.decay ** len(features)
         add_product(state["weights"], features, scaled)
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Subtract the outer products of a block."""
+        features, values = moderate(features, values)
         add_product(state["weights"], features, values / row_squares(features)[:, None], -1.0)
+
+    of_values: ClassVar[tuple[str, ...]] = ("weights",)
+
+    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
+        """Add the outer products with what the values change by."""
+        # In float64: the difference of nearly equal values would keep few digits.
+        features, change = moderate(features, new.astype(np.float64) - old)
+        add_product(state["weights"], features, (change / row_squares(features)[:, None]).astype(new.dtype))
+
+    def effective_number(self, state: State) -> float:
+        """Return the effective number of pairs that weigh decay^age."""
+        return effective_number(int(state["n_stored"]), self.decay)
+
+    def magnitude(self, state: State) -> float:
+        """Return the mean size of a weight, of a sample of them."""
+        weights = state["weights"].reshape(-1)
+        return float(np.abs(weights[:: max(1, len(weights) // SAMPLE)]).mean())
+
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
+        """Bound the rounding of the sum: as independent errors add, a root mean square being at most twice a mean."""
+        magnitude = self.magnitude(state)
+        if magnitude == 0.0:
+            return 0.0
+        return float(2 * np.finfo(weights.dtype).eps * float(state["rounding"]) / magnitude)
 
     def combine(self, state: State, other: State) -> State:
         """Add the weights."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from assocmem import _checks
@@ -20,16 +19,21 @@ from assocmem.rules._blas import (
     row_squares,
     symmetric_product,
 )
-from assocmem.rules.base import FLOAT64, NEVER_STORED, Layout, Rule, State
-from assocmem.rules.constraints import constraint, free_gram, merged
+from assocmem.rules._solve import (
+    Solution,
+    condition_number,
+    copies_left,
+    error_bound,
+    gcv_penalty,
+    mean_eigenvalue,
+    shifted,
+    solve,
+)
+from assocmem.rules.base import FLOAT64, NEVER_STORED, Layout, Rule, State, effective_number
+from assocmem.rules.constraints import Constraint, constraint, free_gram, merged
 
-# Shifts of the Gram matrix, as shares of its mean eigenvalue, from which the solution for a smaller penalty is reached
-# by iteration: each pass shrinks the error in a direction with eigenvalue s by shift / (s + shift), and leaves rounding
-# of about 1e-16 / shift in directions that hold nothing. The first is the more accurate and is enough up to a load of
-# about 0.97; the second is tried where the first does not converge; the others only where Cholesky fails.
-SHIFTS = (1e-6, 1e-8, 1e-7, 1e-5, 1e-4, 1e-3)
-MAX_PASSES = 12
-CONVERGED = 1e-13  # residual, as a share of what rounding could still reach
+SUMS = ("gram", "cross", "squared_values", "rounding")  # what fades with a forgetting factor
+OF_VALUES = ("cross", "squared_values")
 
 # What rounding may leave, as a share of the squared values, where exact arithmetic leaves nothing.
 ROUNDING = 1e-6
@@ -39,15 +43,9 @@ VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it 
 # Penalty, as a share of the mean eigenvalue, from which float32 features are multiplied in single precision: rounding
 # there moves G by about 3e-7 of its mean eigenvalue, and so the solution by at most 3e-4 of itself.
 SINGLE_PRECISION = 1e-3
-
-NOT_A_SUM = (
-    "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; start a new memory, or load the "
-    "last one that was saved"
-)
+EPS_RATIO = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
 
 GCV = "gcv"
-# Penalties that generalised cross-validation considers, as powers of ten of the largest eigenvalue.
-GCV_EXPONENTS = np.arange(-12.0, 3.01, 0.25)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,11 @@ class Ridge(Rule):
     query_cosine : float in (0, 1], or None
         Instead of alpha: the cosine of queries to the keys that were stored (counting the bias, if there is one).
         The penalty is then the best one for such queries, N (1 − κ²)/κ² times the mean ‖x‖², at every number N of
-        stored pairs. For whitened features.
+        stored pairs, or their effective number. For whitened features.
+    forgetting : float in (0, 1]
+        Weight that the past keeps with each further pair: a pair weighs forgetting^age in both sums, while α stays. So
+        the weights lean towards 0, not towards noise, where no recent key points. With α = 0 what D pairs can hold
+        is recalled exactly whatever it weighs, until its weight is below 1e-10: for forgetting give a penalty.
 
     Raises
     ------
@@ -97,6 +99,7 @@ class Ridge(Rule):
     name: ClassVar[str] = "ridge"
     alpha: float | str = 0.0
     query_cosine: float | None = None
+    forgetting: float = 1.0
 
     def __post_init__(self) -> None:
         if self.alpha != GCV:
@@ -111,10 +114,12 @@ class Ridge(Rule):
                     f"alpha={self.alpha!r} and query_cosine={cosine} are both given; expected one, since each "
                     f"chooses the penalty; drop the other"
                 )
+        forgetting = _checks.as_number("forgetting", self.forgetting, 0.0, 1.0, open_low=True)
+        object.__setattr__(self, "forgetting", forgetting)
 
     def __repr__(self) -> str:
         chosen = f"alpha={self.alpha!r}" if self.query_cosine is None else f"query_cosine={self.query_cosine}"
-        return f"Ridge({chosen})"
+        return f"Ridge({chosen})" if self.forgetting == 1.0 else f"Ridge({chosen}, forgetting={self.forgetting})"
 
     def for_features(self, key_dim: int, expansion: int, whiten: bool) -> Ridge:
         """With a query cosine, return a rule that knows what it means for features of these sizes."""
@@ -141,27 +146,45 @@ class Ridge(Rule):
     def penalty(self, state: State) -> float | None:
         """Return α, as given or as chosen for what is stored; None where it has yet to be chosen."""
         if self.alpha == GCV:
-            return gcv_penalty(state) if state["n_stored"] else None
+            return self._gcv(state) if state["n_stored"] else None
         if self.query_cosine is None:
             return float(self.alpha)
-        # The trace of G is N · D · mean ‖x‖².
+        # The trace of G is N · D · mean ‖x‖², with the sum of the weights for N if the past is forgotten.
         return mean_eigenvalue(state["gram"]) * float(self._penalty_per_pair)  # type: ignore[attr-defined]
+
+    @property
+    def penalty_is_dear(self) -> bool:
+        """Whether it is chosen by cross-validation."""
+        return self.alpha == GCV
+
+    def _gcv(self, state: State) -> float:
+        sums = state["gram"], state["cross"], float(state["squared_values"].sum())
+        return gcv_penalty(*sums, float(state["n_stored"]), self.effective_number(state))
 
     def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
         """The sums over all pairs."""
         return sums_layout(rank, value_dim)
 
     def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Add a block to the sums."""
-        add_to_sums(state, features, values, alpha=self._least_penalty(state, features))
+        """Add a block to the sums, the later pairs with more weight if the past is forgotten."""
+        if self.forgetting != 1.0:
+            for name in SUMS:
+                state[name] *= self.forgetting ** len(features)
+            weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
+            features, values = features * weight, values * weight
+        add_to_sums(state, features, values, single=self._covers_single(state, features))
 
-    def _least_penalty(self, state: State, features: NDArray[Any]) -> float:
-        """A penalty that the one in use will not fall below once this block is in the sums."""
-        if self.query_cosine is None:
-            return 0.0 if self.alpha == GCV else float(self.alpha)
+    def _covers_single(self, state: State, features: NDArray[Any]) -> bool:
+        """Whether the penalty covers what products in single precision would blur.
+
+        Small eigenvalues, on which exact recall at load near 1 stands, need float64 products also of float32 features.
+        """
+        if features.dtype != np.float32 or len(features) == 1 or self.alpha == GCV:
+            return False
+        if self.query_cosine is not None:
+            return bool(self._penalty_per_pair >= SINGLE_PRECISION)  # type: ignore[attr-defined]
         level = mean_eigenvalue(state["gram"]) + squared_size(features) / features.shape[1]
-        per_pair: float = self._penalty_per_pair  # type: ignore[attr-defined]
-        return float(level * per_pair)
+        return bool(float(self.alpha) >= SINGLE_PRECISION * level)
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Subtract a block from the sums."""
@@ -173,11 +196,59 @@ class Ridge(Rule):
 
     def weights(self, state: State) -> NDArray[Any]:
         """Solve (G + αI) U = Q, or its minimum-norm limit."""
-        return solve_constrained(state, self.penalty(state) or 0.0)
+        return self.solve(state)[0]
+
+    def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
+        """Solve (G + αI) U = Q, or its minimum-norm limit, and say how."""
+        return solve_sums(state, self.penalty(state) or 0.0)
+
+    def condition(self, state: State, solution: Solution) -> float:
+        """Estimate the condition number of G with penalty and shift."""
+        return condition_number(free_sums(state)[0], (solution.alpha or 0.0) + solution.shift)
+
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
+        """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
+        return error_bound_of_sums(state, weights, self.penalty(state) or 0.0)
+
+    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bound the copies of features that G can hold, and return their parts outside of its range."""
+        exact = features.astype(np.float64, copy=False)
+        return copies_left(state["gram"], exact, float(state["rounding"]))
+
+    def effective_number(self, state: State) -> float:
+        """Return the effective number of pairs that weigh forgetting^age."""
+        return effective_number(int(state["n_stored"]), self.forgetting)
+
+    def magnitude(self, state: State) -> float:
+        """Return the mean eigenvalue of G."""
+        return mean_eigenvalue(state["gram"])
+
+    of_values: ClassVar[tuple[str, ...]] = OF_VALUES
+
+    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
+        """Exchange values in the sums: Q ← Q + Fᵀ(new − old), while G stays as it is to the last bit."""
+        exchange_in_sums(state, features, old, new)
 
     def verify(self, before: State, after: State) -> None:
         """Refuse sums that no pairs can have."""
         verify_sums(before, after)
+
+    def refuse_forget(self) -> None:
+        """Refuse with a forgetting factor: how much of a pair is left depends on when it was stored."""
+        refuse_faded(self, "forget", self.forgetting)
+
+    def refuse_merge(self) -> None:
+        """Refuse with a forgetting factor: the result would depend on which memory is the older."""
+        refuse_faded(self, "merge", self.forgetting)
+
+
+def refuse_faded(rule: Rule, what: str, forgetting: float) -> None:
+    """Refuse what a rule cannot do while its past fades."""
+    if forgetting != 1.0:
+        raise ValueError(
+            f"{type(rule).__name__}(forgetting={forgetting}) cannot {what}: what is left of a pair depends on when it "
+            f"was stored; expected forgetting=1.0; build the memory without forgetting"
+        )
 
 
 def sums_layout(rank: int, value_dim: int) -> Layout:
@@ -190,19 +261,15 @@ def sums_layout(rank: int, value_dim: int) -> Layout:
 
 
 def add_to_sums(
-    state: State, features: NDArray[Any], values: NDArray[Any], factor: float = 1.0, *, alpha: float = 0.0
+    state: State, features: NDArray[Any], values: NDArray[Any], factor: float = 1.0, *, single: bool = False
 ) -> None:
-    """Add `factor` times a block of pairs, for a solution with a penalty of at least `alpha`.
-
-    Also float32 features are multiplied in float64, since single precision would blur the small eigenvalues on which
-    exact recall at load near 1 stands; except where a penalty a thousand times above that blur covers them.
-    """
-    level = mean_eigenvalue(state["gram"]) + squared_size(features) / features.shape[1]
-    single = features.dtype == np.float32 and len(features) > 1 and alpha >= SINGLE_PRECISION * level
+    """Add `factor` times a block of pairs; with `single`, float32 features are multiplied in single precision."""
     exact_values = values.astype(np.float64, copy=False)
     if single:
         add_gram_single(state["gram"], features, factor)
         state["cross"] += np.float64(factor) * (features.T @ values)
+        blurred = squared_size(features) / features.shape[1] * EPS_RATIO
+        state["rounding"][...] = np.hypot(state["rounding"], blurred)
     else:
         exact = features.astype(np.float64, copy=False)
         add_gram(state["gram"], exact, factor)
@@ -215,9 +282,25 @@ def squared_size(features: NDArray[Any]) -> float:
     return float(row_squares(features).sum(dtype=np.float64))
 
 
+def error_bound_of_sums(state: State, weights: NDArray[Any], alpha: float) -> float:
+    """Bound the relative error of weights that solve for the sums; what their own type cannot tell comes on top."""
+    gram, cross, fixed = free_sums(state)
+    exact = weights.astype(np.float64, copy=False)
+    rounded = float(np.finfo(weights.dtype).eps) / 2 if exact.any() else 0.0
+    free = exact if fixed is None else exact - fixed.offset
+    return rounded + error_bound(gram, cross, free, alpha, float(state["rounding"]))
+
+
+def exchange_in_sums(state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
+    """Give pairs other values."""
+    exact, before, after = (np.asarray(array, np.float64) for array in (features, old, new))
+    add_product(state["cross"], exact, after - before)
+    state["squared_values"] += np.einsum("ij,ij->j", after, after) - np.einsum("ij,ij->j", before, before)
+
+
 def merge_sums(state: State, other: State) -> State:
     """Add the sums of two memories, and join their fixed recalls."""
-    sums = {name: state[name] + other[name] for name in ("gram", "cross", "squared_values")}
+    sums = {name: state[name] + other[name] for name in ("gram", *OF_VALUES)}
     return {**sums, **merged(state, other)}
 
 
@@ -231,126 +314,31 @@ def verify_sums(before: State, after: State) -> None:
             f"would be left, blurred by rounding; expected at least {DIGITS_LOST:g}; store the other pairs in a new "
             f"memory; nothing was changed"
         )
-    factor = _shifted(after["gram"], level, VERIFYING_SHIFT)
+    # Products in single precision have blurred the sums by more than what rounding in double precision does.
+    blur = 10 * np.finfo(np.float64).eps * float(after["rounding"]) / level
+    factor = shifted(after["gram"], level, max(VERIFYING_SHIFT, blur))
     if not cholesky(factor):
         raise ValueError(NEVER_STORED)
     explained = np.vdot(after["cross"] / level, cholesky_solve(factor, after["cross"]))
-    if explained > after["squared_values"].sum() + ROUNDING * before["squared_values"].sum():
+    if explained > after["squared_values"].sum() + max(ROUNDING, blur) * before["squared_values"].sum():
         raise ValueError(NEVER_STORED)
 
 
-def mean_eigenvalue(gram: Matrix64) -> float:
-    """Mean of the diagonal; divided before it is summed, which cannot overflow."""
-    return float((gram.diagonal() / len(gram)).sum())
-
-
-def _shifted(gram: Matrix64, level: float, shift: float) -> Matrix64:
-    """Return gram / level + shift * I as a copy."""
-    scaled = gram / level
-    scaled.reshape(-1)[:: len(gram) + 1] += shift
-    return scaled
-
-
-def solve_constrained(state: State, alpha: float) -> Matrix64:
-    """Ridge weights (D, v) of the sums, among those that leave fixed recalls as they are."""
+def free_sums(state: State) -> tuple[Matrix64, Matrix64, Constraint | None]:
+    """G and Q of the ridge problem that is left where recalls are fixed, and what fixes them."""
     fixed = constraint(state)
     if fixed is None:
-        return solve_ridge(state["gram"], state["cross"], alpha)
+        return state["gram"], state["cross"], None
     cross = state["cross"] - symmetric_product(state["gram"], fixed.offset)
     cross -= fixed.basis.T @ (fixed.basis @ cross)
-    free = solve_ridge(free_gram(state["gram"], fixed.basis), np.ascontiguousarray(cross), alpha)
+    return free_gram(state["gram"], fixed.basis), np.ascontiguousarray(cross), fixed
+
+
+def solve_sums(state: State, alpha: float) -> tuple[Matrix64, Solution]:
+    """Ridge weights (D, v) of the sums, among those that leave fixed recalls as they are, and how they were found."""
+    gram, cross, fixed = free_sums(state)
+    free, found = solve(gram, cross, alpha, float(state["rounding"]))
+    if fixed is None:
+        return free, found
     free -= fixed.basis.T @ (fixed.basis @ free)
-    return np.ascontiguousarray(fixed.offset + free)
-
-
-def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float) -> Matrix64:
-    """Solve (gram + alpha I) U = cross by Cholesky; for alpha near or at 0 by iterated Tikhonov.
-
-    Parameters
-    ----------
-    gram : (D, D) float64
-        Lower triangle of a positive semidefinite matrix.
-    cross : (D, v) float64
-        In the range of `gram`.
-    alpha : float
-        At 0 the solution of minimum norm.
-
-    Returns
-    -------
-    (D, v) float64, C-contiguous
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not positive semidefinite even to rounding.
-    """
-    level = mean_eigenvalue(gram)
-    size = float(np.abs(cross).max(initial=0.0))
-    if level == 0.0 or size == 0.0:
-        return np.zeros_like(cross)
-    # Both of size 1, whatever the units of keys and values: no square below leaves the number range.
-    penalty, target, unit = alpha / level, cross / size, size / level
-    if penalty >= SHIFTS[0] and cholesky(factor := _shifted(gram, level, penalty)):
-        return np.ascontiguousarray(cholesky_solve(factor, target) * unit)
-    best = None
-    for shift in SHIFTS:
-        if best is not None and shift > SHIFTS[1]:
-            break
-        if cholesky(factor := _shifted(gram, level, penalty + shift)):
-            best, converged = _iterate(factor, gram / level, penalty, target)
-            if converged:
-                break
-    if best is None:
-        raise ValueError(NOT_A_SUM)
-    return np.ascontiguousarray(best * unit)
-
-
-def _iterate(factor: Matrix64, gram: Matrix64, penalty: float, target: Matrix64) -> tuple[Matrix64, bool]:
-    """Refine the solution that a shifted factor gives towards (gram + penalty I) U = target; whether it got there."""
-    solution = cholesky_solve(factor, target)
-    last_size = np.inf
-    for _ in range(MAX_PASSES):
-        residual = target - symmetric_product(gram, solution) - penalty * solution
-        # The residual tells convergence from rounding in directions that hold nothing, where further steps add noise.
-        reachable = float(np.linalg.norm(target)) + float(np.linalg.norm(solution))
-        if float(np.linalg.norm(residual)) <= CONVERGED * reachable:
-            return solution, True
-        step = cholesky_solve(factor, residual)
-        size = float(np.linalg.norm(step))
-        if size > 0.5 * last_size:
-            break
-        solution += step
-        last_size = size
-    return solution, False
-
-
-def gcv_penalty(state: State) -> float:
-    """Penalty of least generalised cross-validation score, from the sums alone; one eigendecomposition, O(D³).
-
-    With G = E diag(s) Eᵀ and T = EᵀQ: GCV(α) = RSS(α)/N / (1 − df(α)/N)², where RSS is what no penalty explains
-    either, plus Σ (T²/s) (α/(s + α))², and N − df = N − rank + Σ α/(s + α): sums of positive terms.
-
-    References
-    ----------
-    Golub, Heath and Wahba (1979), Technometrics 21, equation 1.6.
-    """
-    from scipy.optimize import minimize_scalar  # not with the package: it doubles the time of its import
-
-    spectrum, vectors = scipy.linalg.eigh(state["gram"], lower=True, check_finite=False)
-    held = spectrum > len(spectrum) * np.finfo(np.float64).eps * spectrum[-1]
-    if not held.any():
-        return 0.0
-    s = spectrum[held]
-    explained = ((vectors[:, held].T @ state["cross"]) ** 2).sum(axis=1) / s
-    n = float(state["n_stored"])
-    # N pairs of independent features are all explained: the difference would be rounding.
-    unexplained = max(float(state["squared_values"].sum() - explained.sum()), 0.0) if n > len(s) else 0.0
-
-    def score(exponent: float) -> float:
-        lost = 1 / (1 + s / (10.0**exponent * s[-1]))
-        freedom = (max(n - len(s), 0.0) + lost.sum()) / n
-        return float((unexplained + explained @ lost**2) / n / freedom**2)
-
-    best = GCV_EXPONENTS[np.argmin([score(exponent) for exponent in GCV_EXPONENTS])]
-    refined = minimize_scalar(score, bounds=(best - 0.25, best + 0.25), method="bounded").x
-    return float(10.0**refined * s[-1])
+    return np.ascontiguousarray(fixed.offset + free), found

@@ -19,9 +19,28 @@ from assocmem.rules._blas import (
     solve_lower,
     symmetric_product,
 )
-from assocmem.rules.base import FLOAT64, Layout, Rule, State
+from assocmem.rules._solve import (
+    NOT_SEMIDEFINITE,
+    Solution,
+    condition_number,
+    copies_left,
+    mean_eigenvalue,
+)
+from assocmem.rules.base import FLOAT64, Layout, Rule, State, effective_number
 from assocmem.rules.constraints import constraint, free_gram, outside, without
-from assocmem.rules.ridge import add_to_sums, mean_eigenvalue, merge_sums, solve_constrained, sums_layout, verify_sums
+from assocmem.rules.ridge import (
+    OF_VALUES,
+    SUMS,
+    add_to_sums,
+    error_bound_of_sums,
+    exchange_in_sums,
+    free_sums,
+    merge_sums,
+    refuse_faded,
+    solve_sums,
+    sums_layout,
+    verify_sums,
+)
 
 BLOCK = 256
 SMALLEST_ALPHA = 1e-300  # its inverse must be a number
@@ -30,11 +49,6 @@ DEFAULT_ALPHA = 1e-6  # of the first pair's mean squared feature
 # Shares of the mean eigenvalue of G: below the first the penalty has faded so far that it is set to the second.
 FADED = 1e-10
 RENEWED = 1e-7
-
-INDEFINITE = (
-    "the regularised Gram matrix is no longer positive definite to rounding; expected a penalty that rounding cannot "
-    "overcome; build the memory with a larger alpha, a forgetting factor nearer to 1, or rule='ridge'"
-)
 
 
 @dataclass(frozen=True)
@@ -50,8 +64,10 @@ class RecursiveLeastSquares(Rule):
         Penalty on the squared weights; None takes 1e-6 of the mean squared feature of the first pair stored, which
         `AssociativeMemory.alpha` then shows, and keeps it, also when that pair is forgotten.
     forgetting : float in (0, 1]
-        Weight that the past keeps with each further pair. The penalty fades with it, and is raised again to 1e-7 of
-        the mean eigenvalue of G before rounding could overcome it.
+        Weight that the past keeps with each further pair. The penalty fades with it.
+
+    A penalty that rounding would overcome is raised to 1e-7 of the mean eigenvalue of G: one that has faded, and one
+    next to which the keys are 1e8 times as long. `AssociativeMemory.alpha` shows it.
 
     Raises
     ------
@@ -107,8 +123,14 @@ class RecursiveLeastSquares(Rule):
         if state["n_stored"] == 0:
             self._begin(state, exact[0])
         block = self._block()
-        for start in range(0, len(exact), block):
-            self._step(state, exact[start : start + block], exact_values[start : start + block])
+        kept = {name: array.copy() for name, array in state.items()} if len(exact) > block else {}
+        try:
+            for start in range(0, len(exact), block):
+                self._step(state, exact[start : start + block], exact_values[start : start + block])
+        except BaseException:  # a later block failed: take the earlier ones back
+            for name, array in kept.items():
+                state[name][...] = array
+            raise
         n_before, n_after = int(state["n_stored"]), int(state["n_stored"]) + len(exact)
         if _doublings(n_after, exact.shape[1]) > _doublings(n_before, exact.shape[1]):
             # What the first pairs cost in digits, while R spans 1/α to 1/λ, is gained back once there are enough.
@@ -143,20 +165,26 @@ class RecursiveLeastSquares(Rule):
         fixed = None if self.forgetting == 1.0 else constraint(state)
         free = features if fixed is None else outside(features, fixed.basis)
         inner, gain = self._inner(state, free, past)
-        if not cholesky(inner):
-            renew(state)
-            inner, gain = self._inner(state, free, past)
-            if not cholesky(inner):
-                raise ValueError(INDEFINITE)
+        if not cholesky(inner):  # R is broken, or the block outweighs the penalty by more digits than there are
+            self._step_by_sums(state, features, values, past)
+            return
         reduced = solve_lower(inner, gain.T)
         errors = solve_lower(inner, values - features @ state["solution"])
         if past != 1.0:
             state["inverse"] /= past
-            for name in ("gram", "cross", "squared_values", "alpha"):
+            for name in (*SUMS, "alpha"):
                 state[name] *= past
         add_gram(state["inverse"], reduced, -1.0)
         add_product(state["solution"], reduced, errors)
         add_to_sums(state, features, values)
+
+    @staticmethod
+    def _step_by_sums(state: State, features: Matrix64, values: Matrix64, past: float) -> None:
+        """Store a block in the sums, and renew R and U from them."""
+        for name in (*SUMS, "alpha"):
+            state[name] *= past
+        add_to_sums(state, features, values)
+        refresh(state)
 
     @staticmethod
     def _inner(state: State, features: Matrix64, past: float) -> tuple[Matrix64, Matrix64]:
@@ -167,26 +195,58 @@ class RecursiveLeastSquares(Rule):
         return inner, gain
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Subtract a block from the sums; `verify` renews R and U."""
+        """Subtract a block from the sums; `renew` follows."""
         add_to_sums(state, features, values, -1.0)
 
     def verify(self, before: State, after: State) -> None:
-        """Refuse sums that no pairs can have; renew R and U from those that can be."""
+        """Refuse sums that no pairs can have."""
         verify_sums(before, after)
-        if after["n_stored"]:
-            refresh(after)
+
+    def renew(self, state: State) -> None:
+        """Renew R and U from the sums."""
+        refresh(state)
+
+    of_values: ClassVar[tuple[str, ...]] = (*OF_VALUES, "solution")
+
+    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
+        """Exchange values in the sums; `renew_solution` follows."""
+        exchange_in_sums(state, features, old, new)
+
+    def renew_solution(self, state: State) -> None:
+        """Solve for U once; R depends on no values."""
+        state["solution"][...] = solve_sums(state, float(state["alpha"]))[0]
+
+    def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
+        """Return U, which every write has updated."""
+        return state["solution"], Solution("updated inverse", self.penalty(state))
+
+    def condition(self, state: State, solution: Solution) -> float:
+        """Estimate the condition number of G + αI."""
+        return condition_number(free_sums(state)[0], float(state["alpha"]))
+
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
+        """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
+        return error_bound_of_sums(state, weights, self.penalty(state) or 0.0)
+
+    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bound the copies of features that G can hold, and return their parts outside of its range."""
+        exact = features.astype(np.float64, copy=False)
+        return copies_left(state["gram"], exact, float(state["rounding"]))
+
+    def effective_number(self, state: State) -> float:
+        """Return the effective number of pairs that weigh forgetting^age."""
+        return effective_number(int(state["n_stored"]), self.forgetting)
+
+    def magnitude(self, state: State) -> float:
+        """Return the mean eigenvalue of G."""
+        return mean_eigenvalue(state["gram"])
 
     def combine(self, state: State, other: State) -> State:
-        """Add the sums, and solve once. Where None let each memory choose its α, the first one's stays."""
+        """Add the sums. Where None let each memory choose its α, the first one's stays."""
         merged = merge_sums(state, other)
         merged["alpha"] = (state if state["n_stored"] else other)["alpha"].copy()
         merged.update({name: np.zeros_like(state[name]) for name in ("inverse", "solution")})
-        refresh(merged)
         return merged
-
-    def settle(self, state: State) -> None:
-        """Renew R and U from the sums."""
-        refresh(state)
 
     def for_parts(self) -> Rule:
         """Return the rule that only sums: one solve, when the parts are merged, is enough."""
@@ -202,18 +262,11 @@ class RecursiveLeastSquares(Rule):
 
     def refuse_forget(self) -> None:
         """Refuse with a forgetting factor: how much of a pair is left depends on when it was stored."""
-        self._refuse_forgetting("forget")
+        refuse_faded(self, "forget", self.forgetting)
 
     def refuse_merge(self) -> None:
         """Refuse with a forgetting factor: the result would depend on which memory is the older."""
-        self._refuse_forgetting("merge")
-
-    def _refuse_forgetting(self, what: str) -> None:
-        if self.forgetting != 1.0:
-            raise ValueError(
-                f"RecursiveLeastSquares(forgetting={self.forgetting}) cannot {what}: what is left of a pair depends "
-                f"on when it was stored; expected forgetting=1.0; build the memory without forgetting"
-            )
+        refuse_faded(self, "merge", self.forgetting)
 
 
 @dataclass(frozen=True)
@@ -234,9 +287,9 @@ class SumsAlone(RecursiveLeastSquares):
         """Add the sums; the first part's α stays."""
         return {**merge_sums(state, other), "alpha": (state if state["n_stored"] else other)["alpha"].copy()}
 
-    def weights(self, state: State) -> NDArray[Any]:
-        """Unreachable: parts are merged before anything is recalled."""
-        raise NotImplementedError
+    def renew(self, state: State) -> None:
+        """Nothing to renew: parts are merged before anything is recalled."""
+        return
 
 
 def _doublings(n_stored: int, rank: int) -> int:
@@ -260,12 +313,20 @@ def refresh(state: State) -> None:
 
     Where recalls are fixed, R is P (P G P + αI)⁻¹ P: no later pair changes U in their directions.
     """
-    fixed = constraint(state)
-    if state["alpha"]:
-        information = state["gram"].copy() if fixed is None else free_gram(state["gram"], fixed.basis)
-        information.reshape(-1)[:: len(information) + 1] += state["alpha"]
-        if not cholesky(information):
-            raise ValueError(INDEFINITE)
+    fixed, alpha, inverse = constraint(state), float(state["alpha"]), state["inverse"]
+    if alpha:
+        floor = RENEWED * mean_eigenvalue(state["gram"])
+        for raised in (alpha, max(alpha, floor)):
+            information = state["gram"].copy() if fixed is None else free_gram(state["gram"], fixed.basis)
+            information.reshape(-1)[:: len(information) + 1] += raised
+            if cholesky(information):
+                break
+        else:
+            raise ValueError(NOT_SEMIDEFINITE)
+        alpha = raised
         invert_from_cholesky(information)
-        state["inverse"][...] = information if fixed is None else without(information, fixed.basis)
-    state["solution"][...] = solve_constrained(state, float(state["alpha"]))
+        inverse = information if fixed is None else without(information, fixed.basis)
+    solution, _ = solve_sums(state, alpha)
+    state["alpha"][...] = alpha
+    state["inverse"][...] = inverse
+    state["solution"][...] = solution
