@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks, storage
-from assocmem._core import MemoryCore, Progress, report
+from assocmem._core import Progress, report
+from assocmem.cleanup import MOST_NOISE, Cleanup
 from assocmem.recall import recall_folded
 from assocmem.rules import RULES
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 KIND = "memory"
 
 
-class AssociativeMemory(MemoryCore):
+class AssociativeMemory(Cleanup):
     """A key-value associative memory of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.
@@ -71,7 +72,9 @@ class AssociativeMemory(MemoryCore):
 
     # ------------------------------------------------------------------------------------------- store, recall
 
-    def store(self, keys: ArrayLike, values: ArrayLike, *, progress: Progress | None = None) -> None:
+    def store(
+        self, keys: ArrayLike, values: ArrayLike, *, noise: float = 0.0, progress: Progress | None = None
+    ) -> None:
         """Store pairs.
 
         Parameters
@@ -80,14 +83,19 @@ class AssociativeMemory(MemoryCore):
             Arrays larger than memory (`numpy.memmap`) are worked through in chunks, after a first pass that checks.
         values : (N, value_dim) or (value_dim,)
             One value for every key.
+        noise : float in [0, 0.49]
+            Store each value under all noisy versions of its key, so that a pattern that is its own value attracts
+            keys around it (see `settle`). For keys of ±1 it is the share of signs that are flipped; for any key the
+            versions are Gaussian, of the key's length, at cosine 1 - 2 * noise to it. They are not sampled: what they
+            are on average enters, at the cost of storing the key once. Rule "ridge", without a "gcv" or query_cosine.
         progress : callable, optional
             Called with the number of further pairs that are done, after every chunk; for example a bar's `update`.
 
         Raises
         ------
         TypeError, ValueError
-            If keys or values are not real and finite, differ in number, have another length, or a key is zero and
-            the memory has no bias. Nothing is stored then.
+            If keys or values are not real and finite, differ in number, have another length, a key is zero and
+            the memory has no bias, or the rule cannot store noisy keys. Nothing is stored then.
 
         Examples
         --------
@@ -96,7 +104,13 @@ class AssociativeMemory(MemoryCore):
         >>> memory.n_stored
         1
         """
+        share = _checks.as_number("noise", noise, 0.0, MOST_NOISE)
+        if share:
+            self.rule.refuse_noise()
         key_table, value_table = self._checked_pairs(keys, values)
+        if share:
+            self._store_noisy(key_table, value_table, share, progress)
+            return
         with self._writing:
             if len(key_table) <= len(self._pending_keys):
                 self._append(key_table, value_table)

@@ -155,6 +155,19 @@ class Ridge(Rule):
         """Solve (G + αI) U = Q, or its minimum-norm limit."""
         return solve_ridge(state["gram"], state["cross"], self.penalty(state) or 0.0)
 
+    def refuse_noise(self) -> None:
+        """Refuse noise beside a penalty that is chosen: the noise is one."""
+        if self.alpha == GCV or self.query_cosine is not None:
+            raise ValueError(
+                f"noise is given to {self}, which chooses a penalty; expected a number for alpha, since noise is "
+                f"itself the penalty for noisy keys; use Ridge(), or store without noise"
+            )
+
+    def add_variances(self, state: State, variances: NDArray[np.float64]) -> None:
+        """Add the variances to the diagonal of G: Σ E ψψᵀ = Σ (Eψ)(Eψ)ᵀ + Σ Cov ψ (docs/theory.md)."""
+        gram = state["gram"]
+        gram.reshape(-1)[:: len(gram) + 1] += variances
+
     def verify(self, before: State, after: State) -> None:
         """Refuse sums that no pairs can have."""
         verify_sums(before, after)
