@@ -182,9 +182,7 @@ def _settle_rows(
 class Cleanup(MemoryCore):
     """Memories of patterns that recall themselves, and patterns stored as attractors."""
 
-    def settle(
-        self, keys: ArrayLike, activation: str = "sign", *, max_steps: int = 100, tol: float = 1e-6
-    ) -> Settled:
+    def settle(self, keys: ArrayLike, activation: str = "sign", *, max_steps: int = 100, tol: float = 1e-6) -> Settled:
         """Recall, apply an activation, and repeat with the result as the key, until nothing changes any more.
 
         For memories of patterns that are their own values. Patterns stored with ``store(patterns, patterns,
