@@ -7,6 +7,7 @@ BENCHMARKS = {
     "projection": "Hadamard projection against the product with the explicit matrix",
     "exactness": "how exact stored pairs and recalls of other keys are, and what a write and a recall take",
     "capacity": "errors of associative memories at equal storage",
+    "basins": "bits recovered by settling from flipped ones, beside Hopfield networks",
     "importing": "what importing the package costs beside its dependencies",
 }
 
