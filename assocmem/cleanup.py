@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -253,18 +254,49 @@ class Cleanup(MemoryCore):
         names = np.array(REASONS)[reasons]
         return Settled(states[0], steps[0], names[0]) if single else Settled(states, steps, names)
 
+    # -------------------------------------------------------------------------------------------------- noise
+
+    def _checked_noise(self, noise: float) -> float:
+        share = _checks.as_number("noise", noise, 0.0, MOST_NOISE)
+        if share:
+            self.rule.refuse_noise()
+        return share
+
+    def _noisy_chunks(
+        self, key_table: NDArray[Any], value_table: NDArray[Any], noise: float
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]]:
+        """Mean features, values, and summed variances of the features, chunk by chunk, of checked pairs."""
+        for start in range(0, len(key_table), self._chunk_rows):
+            rows = _checks.to_dtype(key_table[start : start + self._chunk_rows], self.dtype)
+            targets = _checks.to_dtype(value_table[start : start + self._chunk_rows], self.dtype)
+            means, variances = expect_noisy_rows(self.features, rows, noise)
+            yield means, targets, variances
+
     def _store_noisy(
         self, key_table: NDArray[Any], value_table: NDArray[Any], noise: float, progress: Progress | None
     ) -> None:
         """Store checked pairs under all noisy versions of their keys."""
         with self._writing:
-            # On a copy, as a write of many chunks: an interruption leaves the old state.
-            state = self._copied_state()
-            for start in range(0, len(key_table), self._chunk_rows):
-                rows = _checks.to_dtype(key_table[start : start + self._chunk_rows], self.dtype)
-                targets = _checks.to_dtype(value_table[start : start + self._chunk_rows], self.dtype)
-                means, variances = expect_noisy_rows(self.features, rows, noise)
+            state = self._copied_state()  # an interruption leaves the old one
+            for means, targets, variances in self._noisy_chunks(key_table, value_table, noise):
                 self.rule.store(state, means, targets)
                 self.rule.add_variances(state, variances)
-                report(progress, len(rows))
+                report(progress, len(means))
             self._publish(state)
+
+    def _forget_noisy(self, key_table: NDArray[Any], value_table: NDArray[Any], noise: float) -> None:
+        """Forget checked pairs that were stored with noise."""
+        varied = np.zeros(self.rank)
+
+        def blocks() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+            for means, targets, variances in self._noisy_chunks(key_table, value_table, noise):
+                varied[:] += variances
+                yield means, targets
+
+        with self._writing:
+            self._flush()
+            left = self.rule.forget(self._state, blocks())
+            if left["n_stored"]:
+                self.rule.add_variances(left, -varied)
+                self.rule.verify(self._state, left)
+            self._publish(left)

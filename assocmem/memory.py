@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks, storage
 from assocmem._core import Progress, report
-from assocmem.cleanup import MOST_NOISE, Cleanup
+from assocmem.cleanup import Cleanup
 from assocmem.recall import recall_folded
 from assocmem.rules import RULES
 
@@ -104,9 +104,7 @@ class AssociativeMemory(Cleanup):
         >>> memory.n_stored
         1
         """
-        share = _checks.as_number("noise", noise, 0.0, MOST_NOISE)
-        if share:
-            self.rule.refuse_noise()
+        share = self._checked_noise(noise)
         key_table, value_table = self._checked_pairs(keys, values)
         if share:
             self._store_noisy(key_table, value_table, share, progress)
@@ -189,7 +187,7 @@ class AssociativeMemory(Cleanup):
 
     # ------------------------------------------------------------------------------------------- forget, merge
 
-    def forget(self, keys: ArrayLike, values: ArrayLike) -> None:
+    def forget(self, keys: ArrayLike, values: ArrayLike, *, noise: float = 0.0) -> None:
         """Forget pairs: afterwards the memory is as if they had never been stored.
 
         Parameters
@@ -198,6 +196,8 @@ class AssociativeMemory(Cleanup):
             Exactly what was stored.
         values : (N, value_dim) or (value_dim,)
             Exactly what was stored.
+        noise : float in [0, 0.49]
+            What it was stored with.
 
         Raises
         ------
@@ -214,7 +214,11 @@ class AssociativeMemory(Cleanup):
         1
         """
         self.rule.refuse_forget()
+        share = self._checked_noise(noise)
         key_table, value_table = self._checked_pairs(keys, values)
+        if share:
+            self._forget_noisy(key_table, value_table, share)
+            return
         with self._writing:
             if len(key_table):
                 self._flush()

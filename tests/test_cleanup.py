@@ -228,6 +228,30 @@ def test_noise_order_chunks_and_merging_change_nothing(seed, noise):
         assert relative(merged._state[name], array) < 1e-12
 
 
+@given(SEEDS, st.floats(1e-3, 0.49), st.integers(0, 12))
+def test_forgetting_with_noise_is_never_having_stored(seed, noise, n_kept):
+    keys, values = pairs(12, 8, 3, seed % 1000)
+    memory, never = AssociativeMemory(8, 3), AssociativeMemory(8, 3)
+    memory.store(keys, values, noise=noise)
+    memory.forget(keys[n_kept:], values[n_kept:], noise=noise)
+    never.store(keys[:n_kept], values[:n_kept], noise=noise)
+    assert memory.n_stored == n_kept
+    assert relative(memory._state["gram"], never._state["gram"]) < 1e-9
+    assert np.allclose(memory.recall(keys), never.recall(keys), atol=1e-6)
+
+
+def test_forgetting_with_other_noise_is_refused():
+    keys, values = pairs(12, 8, 3)
+    memory = AssociativeMemory(8, 3)
+    memory.store(keys, values, noise=0.05)
+    before = memory.recall(keys)
+    with pytest.raises(ValueError, match="never stored"):
+        memory.forget(keys[:6], values[:6], noise=0.3)
+    with pytest.raises(ValueError, match=r"noise is 0\.5"):
+        memory.forget(keys[:6], values[:6], noise=0.5)
+    assert np.array_equal(memory.recall(keys), before)
+
+
 def test_noise_in_several_chunks_reports_each(monkeypatch):
     monkeypatch.setattr(_core, "CHUNK_BYTES", 1)  # 256 keys at a time
     keys, values = pairs(600, 8, 3)
