@@ -105,6 +105,19 @@ def test_a_stored_sequence_is_a_cycle(period, activation):
         assert np.allclose(state, patterns[(n + steps) % period], atol=1e-5)
 
 
+@pytest.mark.parametrize("period", [2, 3, 5])
+def test_keys_that_lead_into_a_cycle_end_in_it(period):
+    patterns = patterns_of(period, 32)
+    memory = AssociativeMemory(32, 32)
+    memory.store(patterns, np.roll(patterns, -1, axis=0))
+    keys = flipped(patterns, 0.15)
+    settled = memory.settle(keys)
+    assert not any((key == pattern).all() for key in keys for pattern in patterns)
+    assert set(settled.reasons) == {"cycle"}
+    assert settled.steps.max() < 20
+    assert all((state == patterns).all(axis=1).any() for state in settled.states)
+
+
 def test_a_limit_of_steps_is_kept():
     patterns = patterns_of(48, 64)
     memory, keys = auto_memory(patterns, noise=0.1), flipped(patterns, 0.25)
