@@ -263,6 +263,10 @@ def test_forgetting_with_other_noise_is_refused():
     with pytest.raises(ValueError, match=r"noise is 0\.5"):
         memory.forget(keys[:6], values[:6], noise=0.5)
     assert np.array_equal(memory.recall(keys), before)
+    empty = AssociativeMemory(8, 3)  # where only the variances can tell
+    empty.store(keys, 0 * values, noise=0.05)
+    with pytest.raises(ValueError, match="never stored"):
+        empty.forget(keys[:6], 0 * values[:6], noise=0.3)
 
 
 def test_noise_in_several_chunks_reports_each(monkeypatch):
