@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks
-from assocmem._core import MemoryCore
+from assocmem.cleanup import Cleanup
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Remains:
     residue: NDArray[np.float64]
 
 
-class Correction(MemoryCore):
-    """The part of a memory that corrects and deletes."""
+class Correction(Cleanup):
+    """The part of a memory that corrects and deletes, what was stored with noise included."""
 
-    def forget(self, keys: ArrayLike, values: ArrayLike) -> None:
+    def forget(self, keys: ArrayLike, values: ArrayLike, *, noise: float = 0.0) -> None:
         """Forget pairs: afterwards the memory is as if they had never been stored.
 
         Parameters
@@ -45,6 +45,8 @@ class Correction(MemoryCore):
             Exactly what was stored.
         values : (N, value_dim) or (value_dim,)
             Exactly what was stored.
+        noise : float in [0, 0.49]
+            What it was stored with.
 
         Raises
         ------
@@ -62,7 +64,11 @@ class Correction(MemoryCore):
         1
         """
         self.rule.refuse_forget()
+        share = self._checked_noise(noise)
         key_table, value_table = self._checked_pairs(keys, values)
+        if share:
+            self._forget_noisy(key_table, value_table, share)
+            return
         with self._writing:
             if len(key_table):
                 self._flush()
@@ -71,7 +77,8 @@ class Correction(MemoryCore):
     def replace(self, keys: ArrayLike, old_values: ArrayLike, new_values: ArrayLike) -> None:
         """Replace the values of stored pairs: afterwards the memory is as if it had never seen the old ones.
 
-        In the sums G does not change, to the last bit, and Q ← Q + Fᵀ(new − old).
+        In the sums G does not change, to the last bit, and Q ← Q + Fᵀ(new − old). Pairs that were stored with noise
+        are forgotten and stored again instead.
 
         Parameters
         ----------

@@ -77,7 +77,9 @@ class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
 
     # ------------------------------------------------------------------------------------------- store, recall
 
-    def store(self, keys: ArrayLike, values: ArrayLike, *, progress: Progress | None = None) -> None:
+    def store(
+        self, keys: ArrayLike, values: ArrayLike, *, noise: float = 0.0, progress: Progress | None = None
+    ) -> None:
         """Store pairs.
 
         Parameters
@@ -86,14 +88,19 @@ class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
             Arrays larger than memory (`numpy.memmap`) are worked through in chunks, after a first pass that checks.
         values : (N, value_dim) or (value_dim,)
             One value for every key.
+        noise : float in [0, 0.49]
+            Store each value under all noisy versions of its key, so that a pattern that is its own value attracts
+            keys around it (see `settle`). For keys of ±1 it is the share of signs that are flipped; for any key the
+            versions are Gaussian, of the key's length, at cosine 1 - 2 * noise to it. They are not sampled: what they
+            are on average enters, at the cost of storing the key once. Rule "ridge", without a "gcv" or query_cosine.
         progress : callable, optional
             Called with the number of further pairs that are done, after every chunk; for example a bar's `update`.
 
         Raises
         ------
         TypeError, ValueError
-            If keys or values are not real and finite, differ in number, have another length, or a key is zero and
-            the memory has no bias. Nothing is stored then.
+            If keys or values are not real and finite, differ in number, have another length, a key is zero and
+            the memory has no bias, or the rule cannot store noisy keys. Nothing is stored then.
 
         Examples
         --------
@@ -102,7 +109,11 @@ class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
         >>> memory.n_stored
         1
         """
+        share = self._checked_noise(noise)
         key_table, value_table = self._checked_pairs(keys, values)
+        if share:
+            self._store_noisy(key_table, value_table, share, progress)
+            return
         with self._writing:
             if len(key_table) <= len(self._pending_keys):
                 self._append(key_table, value_table)

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "confidence": "coverage of intervals, novelty, and how exact edits and leave-one-out residuals are",
     "continual": "classes learned one after the other, and streams in one pass, beside what others do",
     "distributed": "bytes and seconds of storing on several processes, and what many machines would take",
+    "basins": "bits recovered by settling from flipped ones, beside Hopfield networks",
     "importing": "what importing the package costs beside its dependencies",
 }
 

@@ -153,3 +153,55 @@ def ridge_sign_error(load, penalty):
     h = 1 - penalty * mu
     s = 1 - 2 * penalty * mu + penalty**2 * slope
     return tail(h / np.sqrt(s - h * h))
+
+
+def next_state(recalled, state, length, activation):
+    """One step of an auto-associative memory, or None where nothing usable was recalled."""
+    if not np.isfinite(recalled).all() or not recalled.any():
+        return None
+    if activation == "sign":
+        return np.array([-1.0 if r < 0 or (r == 0 and s < 0) else 1.0 for r, s in zip(recalled, state, strict=True)])
+    if activation == "normalize":
+        return recalled * (length / np.linalg.norm(recalled))
+    return np.clip(recalled, -1.0, 1.0)
+
+
+def settle(recall, key, activation, max_steps, tol):
+    """Keep every state that was seen; returns the last state, the steps to it, and why it is the last."""
+    near = 0.0 if activation == "sign" else tol
+    seen = [key]
+    for _ in range(max_steps):
+        state = next_state(recall(seen[-1]), seen[-1], np.linalg.norm(key), activation)
+        if state is None:
+            return seen[-1], len(seen) - 1, "lost"
+        if np.linalg.norm(state - seen[-1]) <= near * np.linalg.norm(state):
+            return seen[-1], len(seen) - 1, "fixed point"
+        if any(np.linalg.norm(state - earlier) <= near * np.linalg.norm(state) for earlier in seen):
+            return state, len(seen), "cycle"
+        seen.append(state)
+    return seen[-1], len(seen) - 1, "limit"
+
+
+def gaussian_mean(function, center, deviation):
+    """Mean of function(z) for z ~ N(center, deviation^2), by adding up 50 001 points."""
+    z = np.linspace(-10, 10, 50_001)
+    density = np.exp(-(z**2) / 2)
+    return float((function(center + deviation * z) * density).sum() / density.sum())
+
+
+def noisy_moments(projection, keys, p, bias, noise):
+    """Means (N, D) and variances (N, D) of the whitened features of keys at cosine 1 - 2 noise, length kept."""
+    rho = 1 - 2 * noise
+    means, variances = [], []
+    for key in keys:
+        spread = np.sqrt(1 - rho**2) * np.linalg.norm(key)
+        extended = np.append(rho * key, [bias] if bias else [])
+        d, length = len(extended), np.hypot(np.linalg.norm(key), bias)
+        shift, scale = np.sqrt(2 / np.pi) * length / np.sqrt(p), np.sqrt(p / (1 - 2 / np.pi))
+        centers = projection @ extended
+        sizes = np.array([gaussian_mean(np.abs, z, spread / np.sqrt(p)) for z in centers])
+        squares = np.array([gaussian_mean(np.square, z, spread / np.sqrt(p)) for z in centers])
+        means.append(np.concatenate([np.sqrt(d) * extended, (sizes - shift) * scale]))
+        on_key = [d * spread**2 / len(key)] * len(key) + [0.0] * bool(bias)
+        variances.append(np.concatenate([on_key, (squares - sizes**2) * scale**2]))
+    return np.array(means), np.array(variances)

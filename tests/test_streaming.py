@@ -388,4 +388,6 @@ def test_killed_at_fifty_random_moments_it_ends_with_the_same_bits(tmp_path):
     resuming.store_from((keys, values), every=10, checkpoint=tmp_path / "run", progress=done.append)
     assert same_bits(resuming, plain)
     assert done[0] > 10
-    assert {path.name for path in tmp_path.iterdir()} == {"keys.npy", "values.npy", "run"}
+    # What a killed save() of the finished memory may leave is nothing that a later run would know of.
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".memory.")}
+    assert left == {"keys.npy", "values.npy", "run"}

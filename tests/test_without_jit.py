@@ -13,6 +13,9 @@ SMALL = [
     "tests/test_hadamard.py::test_nonfinite_keys_are_refused",
     "tests/test_memory.py::test_literal_memory_is_the_oracle_on_literal_features",
     "tests/test_memory.py::test_one_key_is_recalled_like_many",
+    "tests/test_cleanup.py::test_where_zero_is_recalled_the_sign_stays",
+    "tests/test_cleanup.py::test_keys_that_lead_into_a_cycle_end_in_it[2]",
+    "tests/test_cleanup.py::test_a_zero_key_with_a_bias_takes_noise",
     "tests/test_errors.py::test_bad_keys_are_refused_by_recall",
     "tests/test_errors.py::test_float32_range",
 ]

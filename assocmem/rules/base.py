@@ -218,6 +218,17 @@ class Rule(ABC):
         """Raise ValueError if the rule cannot merge."""
         return
 
+    def refuse_noise(self) -> None:
+        """Raise ValueError if the rule cannot store keys with noise by their mean features and `add_variances`."""
+        raise ValueError(
+            f"noise is given to the rule {self.name!r}; expected 'ridge', whose sums can hold all noisy versions of "
+            f"a key at once; use it, or store noisy copies, for example from assocmem.capacity.noisy_keys"
+        )
+
+    def add_variances(self, state: State, variances: NDArray[np.float64]) -> None:
+        """Add what features (rank,) vary around means that were stored, in place, for rules that hold noise."""
+        raise NotImplementedError
+
     def verify(self, before: State, after: State) -> None:
         """Raise ValueError if no pairs could leave the sums `after` forgetting from `before`."""
         return

@@ -229,6 +229,24 @@ class Ridge(Rule):
         """Exchange values in the sums: Q ← Q + Fᵀ(new − old), while G stays as it is to the last bit."""
         exchange_in_sums(state, features, old, new)
 
+    def refuse_noise(self) -> None:
+        """Refuse noise beside a penalty that is chosen, since the noise is one, and beside a forgetting factor."""
+        if self.forgetting != 1.0:
+            raise ValueError(
+                f"noise is given to {self}, whose past fades; expected forgetting=1.0; store without noise, or build "
+                f"the memory without forgetting"
+            )
+        if self.alpha == GCV or self.query_cosine is not None:
+            raise ValueError(
+                f"noise is given to {self}, which chooses a penalty; expected a number for alpha, since noise is "
+                f"itself the penalty for noisy keys; use Ridge(), or store without noise"
+            )
+
+    def add_variances(self, state: State, variances: NDArray[np.float64]) -> None:
+        """Add the variances to the diagonal of G: Σ E ψψᵀ = Σ (Eψ)(Eψ)ᵀ + Σ Cov ψ (docs/theory.md)."""
+        gram = state["gram"]
+        gram.reshape(-1)[:: len(gram) + 1] += variances
+
     def verify(self, before: State, after: State) -> None:
         """Refuse sums that no pairs can have."""
         verify_sums(before, after)
