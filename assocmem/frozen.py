@@ -30,8 +30,10 @@ _CACHE_LINE = 64  # bytes
 SHARED_WEIGHTS = 2**18
 
 # Keys from which one matrix product with the folded weights is faster than one gated recall after the other, measured
-# at 2 to 34 million weights. 8-bit weights have to be folded anew for every batch, which takes the time of many keys.
-CROSSOVER = {"float32": 12, "float64": 12, "int8": 256}
+# by `python -m benchmarks crossovers`. 8-bit weights have to be folded anew for every batch, which takes the time of
+# many keys. A kernel that reads both rows of a unit once for several keys was slower than the better of the two at
+# every number of keys: it needs both rows, so it reads twice what one key does, and as much as the folded weights.
+CROSSOVER = {"float32": 8, "float64": 8, "int8": 1024}
 
 
 class FrozenMemory:
@@ -77,7 +79,7 @@ class FrozenMemory:
         self.features = features
         self.weights, self.scale, self.offset = weights, scale, offset
         self.loss: float | None = None
-        self._folded: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._folded: tuple[NDArray[Any], NDArray[Any] | None] | None = None
         self._folding = threading.Lock()
         self._workspaces: list[tuple[Any, ...]] = []
 
@@ -203,16 +205,19 @@ class FrozenMemory:
     def _recall_folded(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
         _checks.refuse_bad_keys(rows, self.features.bias)
         folded_weights, correction = self._folded_weights()
-        chunk_rows = max(1, CHUNK_BYTES // (self.features.rank * self.dtype.itemsize))
+        # Few chunks: threads of BLAS that still look for work after a product slow the folding of the next.
+        chunk_rows = max(1, 4 * CHUNK_BYTES // (self.features.rank * self.dtype.itemsize))
         buffer = np.empty((min(chunk_rows, len(rows)), self.features.rank), self.dtype)
         for start in range(0, len(rows), chunk_rows):
             chunk = rows[start : start + chunk_rows]
-            recalled = self.features.fold_rows(chunk, buffer[: len(chunk)]) @ folded_weights
-            recalled += self.features.norms(chunk)[:, None] * correction
-            values[start : start + len(chunk)] = recalled
+            features = self.features.fold_rows(chunk, buffer[: len(chunk)])
+            recalled = values[start : start + len(chunk)]
+            np.matmul(features, folded_weights, out=recalled, casting="same_kind")
+            if correction is not None:
+                recalled += self.features.norms(chunk)[:, None] * correction
 
-    def _folded_weights(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Folded weights (rank, value_dim), and what their offset lacks, (value_dim,).
+    def _folded_weights(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Folded weights (rank, value_dim), and what their offset lacks, (value_dim,), if anything.
 
         They are kept, unless they would be several times larger than the 8-bit weights.
         """
@@ -221,7 +226,9 @@ class FrozenMemory:
         with self._folding:
             positive, negative = widened(self.weights, self.scale)
             weights, implied = self.features.refold(positive, negative)
-            folded = weights, self.offset - implied
+            lacking = self.offset - implied
+            tolerance = np.finfo(self.dtype).eps * len(weights) * float(np.abs(implied).max(initial=0.0))
+            folded = weights, lacking if np.abs(lacking).max(initial=0.0) > tolerance else None
             if self.precision != "int8":
                 self._folded = folded
             return folded

@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = {
     "speed": "recalls and writes against the fastest alternatives; [words that the names must contain]",
+    "crossovers": "from how many keys on a frozen memory recalls by a matrix product",
     "scale": "time and memory against rank, pairs and value length (ten minutes, 11 GB)",
     "readme": "write the table of the last run of speed into the README",
     "projection": "Hadamard projection against the product with the explicit matrix",

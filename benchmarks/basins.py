@@ -292,7 +292,7 @@ def draw(
 
 
 def main() -> None:
-    """Print the tables, and write docs/basins.png and docs/basins.json."""
+    """Print the tables, and write docs/basins.png and benchmarks/basins.json."""
     start = time.perf_counter()
     print(machine())
     print(f"patterns of ±1, d = {DIM}; wrong bits after settling, %")
@@ -323,5 +323,5 @@ def main() -> None:
         "sweep_wrong": swept,
         "sweep_wrong_closed_form": closed,
     }
-    (FOLDER / "basins.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"docs/basins.png, docs/basins.json; {time.perf_counter() - start:.0f} s")
+    (Path(__file__).parent / "basins.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"docs/basins.png, benchmarks/basins.json; {time.perf_counter() - start:.0f} s")

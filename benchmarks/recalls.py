@@ -27,9 +27,9 @@ N_KEYS = 16  # keys in turn: recalling one key again and again would leave its r
 
 def random_memory(d: int, k: int, v: int, precision: str) -> tuple[FrozenMemory, np.ndarray]:
     """A frozen memory with random weights, and the dense literal weights (2 m, v)."""
-    features = CReLUFeatures(d, k, whiten=False, dtype="float32")
+    features = CReLUFeatures(d, k, whiten=False, dtype="float64" if precision == "float64" else "float32")
     literal = np.random.default_rng(0).standard_normal((2, features.n_units, v), dtype=np.float32)
-    frozen = FrozenMemory(features, *quantized(literal, precision), np.zeros(v, np.float32))
+    frozen = FrozenMemory(features, *quantized(literal, precision), np.zeros(v, features.dtype))
     return frozen, literal.reshape(-1, v)
 
 

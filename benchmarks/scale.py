@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contest import duration
-from benchmarks.timing import PAUSE, machine, table
+from benchmarks.timing import PAUSE, machine, peak_bytes, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,7 @@ def measure(case: Case) -> dict[str, float]:
     warm.recall(rng.standard_normal(16)), warm.recall(rng.standard_normal((600, 16)))
     keys = rng.standard_normal((case.n_pairs, case.key_dim))
     values = rng.standard_normal((case.n_pairs, case.value_dim))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     memory = AssociativeMemory(case.key_dim, case.value_dim, expansion=case.EXPANSION, rule=rule)
     time.sleep(PAUSE)
     start = time.perf_counter()
@@ -88,7 +87,7 @@ def measure(case: Case) -> dict[str, float]:
     stored = time.perf_counter()
     memory.recall(keys[0])
     solved = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_bytes()
     time.sleep(PAUSE)
     singles = [_seconds(lambda: memory.recall(keys[0])) for _ in range(50 if case.rank < 10_000 else 10)]
     queries = np.resize(keys, (4096, case.key_dim))
@@ -98,7 +97,7 @@ def measure(case: Case) -> dict[str, float]:
         "solve": solved - stored,
         "recall": float(np.median(singles)),
         "batch": float(np.median(batches)) / len(queries),
-        "memory": 1024.0 * (peak - before),
+        "memory": peak - before,
         "state": float(memory.nbytes),
     }
 

@@ -21,12 +21,11 @@ MEMORY_TARGET = 3.0
 def peak(side: str) -> float:
     """Peak bytes of a process that does nothing but one side of the ridge comparison."""
     code = (
-        "import resource; from benchmarks import writes; n, d, _, v = writes.RIDGE_SIZE; "
-        f"writes.{side}(*writes.pairs(n, d, v, 'float32')); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "from benchmarks import timing, writes; n, d, _, v = writes.RIDGE_SIZE; "
+        f"writes.{side}(*writes.pairs(n, d, v, 'float32')); print(timing.peak_bytes())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return 1024.0 * int(ran.stdout.splitlines()[-1])
+    return float(ran.stdout.splitlines()[-1])
 
 
 def memory_comparison() -> dict[str, Any]:

@@ -23,6 +23,17 @@ def machine() -> str:
     )
 
 
+def peak_bytes() -> float:
+    """Most memory that this process has had; getrusage() would count its parent's, too, from before the program."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return 1024.0 * int(lines["VmHWM"].split()[0])
+    import resource
+
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if platform.system() == "Darwin" else 1024)
+
+
 # Threads of OpenBLAS spin for tens of milliseconds after a product before they sleep: whoever is timed next would pay.
 PAUSE = 0.1
 

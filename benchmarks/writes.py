@@ -120,7 +120,7 @@ def delta(loop_name: str, loop: Callable[..., None]) -> Contest:
     def check() -> None:
         close(ours(), theirs(), 1e-5)
 
-    return Contest(ours=ours, others={loop_name: theirs}, check=check, rounds=5, per=n)
+    return Contest(ours=ours, others={loop_name: theirs}, check=check, repeats=3, rounds=7, per=n)
 
 
 RLS_D, RLS_K, RLS_V = 256, 7, 8  # rank 2048, 3584 literal features

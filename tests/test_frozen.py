@@ -50,7 +50,8 @@ def naive_gated_recall(frozen, keys):
 @pytest.mark.parametrize("whiten", [True, False])
 @pytest.mark.parametrize("bias", [0.0, 1.5])
 @pytest.mark.parametrize("key_dim", [1, 2, 5, 96])
-def test_both_methods_recall_the_gated_sum(precision, whiten, bias, key_dim):
+def test_both_methods_recall_the_gated_sum(precision, whiten, bias, key_dim, monkeypatch):
+    monkeypatch.setitem(assocmem.frozen.CROSSOVER, precision, 8)
     frozen = stored(key_dim, n=2, whiten=whiten, bias=bias).freeze(precision)
     keys = pairs(assocmem.frozen.CROSSOVER[precision] + 1, key_dim, 1, seed=1)[0]
     expected = naive_gated_recall(frozen, keys)

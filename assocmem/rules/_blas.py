@@ -26,6 +26,12 @@ def add_product(target: Matrix, features: Matrix, values: Matrix, factor: float 
     gemm(factor, values.T, features.T, beta=1.0, c=target.T, trans_b=1, overwrite_c=1)
 
 
+def add_outer(target: Matrix, feature: Matrix, value: Matrix) -> None:
+    """Compute target (D, v) += feature (D,) valueᵀ, in place."""
+    ger = blas.sger if target.dtype == np.float32 else blas.dger
+    ger(1.0, value, feature, a=target.T, overwrite_a=1)
+
+
 def add_gram(gram: Matrix64, features: Matrix64, factor: float = 1.0) -> None:
     """Compute gram (D, D) += factor * featuresᵀ @ features on the lower triangle, in place."""
     if len(features) == 1:  # a rank-one update is several times faster by its own name
@@ -47,6 +53,21 @@ def _add_lower(start: int, stop: int, addend: NDArray[Any], target: NDArray[Any]
         addend_row, target_row = addend[i], target[i]
         for j in range(i + 1):
             target_row[j] += addend_row[j]
+
+
+def scaled_lower(matrix: Matrix64, factor: float) -> Matrix64:
+    """Return factor * matrix on the lower triangle; above it is left what memory held."""
+    scaled = np.empty_like(matrix)
+    run_in_row_blocks(_scale_lower, len(matrix), MIN_ROWS, matrix, factor, scaled)
+    return scaled
+
+
+@kernel
+def _scale_lower(start: int, stop: int, matrix: NDArray[Any], factor: float, scaled: NDArray[Any]) -> None:
+    for i in range(start, stop):
+        row, scaled_row = matrix[i], scaled[i]
+        for j in range(i + 1):
+            scaled_row[j] = factor * row[j]
 
 
 def symmetric_product(matrix: Matrix64, columns: Matrix64) -> Matrix64:

@@ -14,6 +14,7 @@ from assocmem.rules._blas import (
     cholesky_solve,
     reciprocal_condition,
     row_squares,
+    scaled_lower,
     symmetric_product,
 )
 
@@ -27,6 +28,11 @@ CONVERGED = 1e-13  # residual, as a share of what rounding could still reach
 
 # Penalties that generalised cross-validation considers, as powers of ten of the largest eigenvalue.
 GCV_EXPONENTS = np.arange(-12.0, 3.01, 0.25)
+
+SMALLEST_LEVEL = 1e-300  # its inverse is a number
+
+# Noise in the sums, next to their mean eigenvalue, from which single precision has left it: nothing smaller is known.
+BLURRED = 1e-9
 
 CLEARING_PASSES = 3  # by which a shift of 1e-8 shrinks what is held by 1e-9 or more
 
@@ -72,8 +78,8 @@ def mean_eigenvalue(gram: Matrix64) -> float:
 
 
 def shifted(gram: Matrix64, level: float, shift: float) -> Matrix64:
-    """Return gram / level + shift * I as a copy."""
-    scaled = gram / level
+    """Return gram / level + shift * I as a new lower triangle."""
+    scaled = scaled_lower(gram, 1 / level) if level > SMALLEST_LEVEL else gram / level
     scaled.reshape(-1)[:: len(gram) + 1] += shift
     return scaled
 
@@ -109,7 +115,9 @@ def solve(gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0) 
     penalty, target, unit = alpha / level, cross / size, size / level
     noise = np.finfo(np.float64).eps * max(rounding / level, 1.0)
     if penalty >= SHIFTS[0] and cholesky(factor := shifted(gram, level, penalty)):
-        solution = _cleared(factor, penalty, noise, cholesky_solve(factor, target), keep_more=True)
+        solution = cholesky_solve(factor, target)
+        if noise < BLURRED:
+            solution = _cleared(factor, penalty, noise, solution, keep_more=True)
         return np.ascontiguousarray(solution * unit), Solution("Cholesky", alpha)
     best = None
     for shift in SHIFTS:

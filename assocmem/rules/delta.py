@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assocmem import _checks
-from assocmem.rules._blas import add_product, moderate, solve_lower
+from assocmem.rules._blas import add_outer, add_product, moderate, solve_lower
 from assocmem.rules.base import Layout, Rule, State
 
 # Pairs that are done together. More makes the products larger (faster per operation) and the B x B system that
@@ -62,6 +62,10 @@ class DeltaRule(Rule):
         """Correct the weights with one pair after the other, a block of pairs at a time."""
         weights = state["weights"]
         features, values = moderate(features, values)
+        if len(features) == 1:  # the rule as it is written, without the cost of a block
+            step = self.rate / float(features[0] @ features[0])
+            add_outer(weights, features[0], step * (values[0] - features[0] @ weights))
+            return
         for start in range(0, len(features), BLOCK):
             block = features[start : start + BLOCK]
             overlaps = block @ block.T
