@@ -9,47 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assocmem import _checks
-from assocmem.rules._blas import (
-    Matrix64,
-    add_gram,
-    add_gram_single,
-    add_product,
-    cholesky,
-    cholesky_solve,
-    row_squares,
-    symmetric_product,
-)
-from assocmem.rules._solve import (
-    Solution,
-    condition_number,
-    copies_left,
-    error_bound,
-    gcv_penalty,
-    mean_eigenvalue,
-    shifted,
-    solve,
-)
-from assocmem.rules.base import FLOAT64, NEVER_STORED, Layout, Rule, State, effective_number
-from assocmem.rules.constraints import Constraint, constraint, free_gram, merged
-
-SUMS = ("gram", "cross", "squared_values", "rounding")  # what fades with a forgetting factor
-OF_VALUES = ("cross", "squared_values")
-
-# What rounding may leave, as a share of the squared values, where exact arithmetic leaves nothing.
-ROUNDING = 1e-6
-DIGITS_LOST = 1e-8  # what is left of the sum of squares carries rounding of 1e-16 of what was there
-VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it adds could hide a false pair
+from assocmem.rules._solve import Solution, gcv_penalty, mean_eigenvalue
+from assocmem.rules.base import Layout, State
+from assocmem.rules.sums import SUMS, SumRule, add_to_sums, merge_sums, solve_sums, squared_size, sums_layout
 
 # Penalty, as a share of the mean eigenvalue, from which float32 features are multiplied in single precision: rounding
 # there moves G by about 3e-7 of its mean eigenvalue, and so the solution by at most 3e-4 of itself.
 SINGLE_PRECISION = 1e-3
-EPS_RATIO = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
 
 GCV = "gcv"
 
 
 @dataclass(frozen=True)
-class Ridge(Rule):
+class Ridge(SumRule):
     """Ridge regression from the sums G = Σ ψψᵀ and Q = Σ ψvᵀ: U = (G + αI)⁻¹ Q, solved when a recall needs it.
 
     Order, chunks and shards do not matter, memories merge by addition, pairs are forgotten by subtraction. With
@@ -186,10 +158,6 @@ class Ridge(Rule):
         level = mean_eigenvalue(state["gram"]) + squared_size(features) / features.shape[1]
         return bool(float(self.alpha) >= SINGLE_PRECISION * level)
 
-    def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Subtract a block from the sums."""
-        add_to_sums(state, features, values, -1.0)
-
     def combine(self, state: State, other: State) -> State:
         """Add the sums."""
         return merge_sums(state, other)
@@ -201,33 +169,6 @@ class Ridge(Rule):
     def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
         """Solve (G + αI) U = Q, or its minimum-norm limit, and say how."""
         return solve_sums(state, self.penalty(state) or 0.0)
-
-    def condition(self, state: State, solution: Solution) -> float:
-        """Estimate the condition number of G with penalty and shift."""
-        return condition_number(free_sums(state)[0], (solution.alpha or 0.0) + solution.shift)
-
-    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
-        """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
-        return error_bound_of_sums(state, weights, self.penalty(state) or 0.0)
-
-    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bound the copies of features that G can hold, and return their parts outside of its range."""
-        exact = features.astype(np.float64, copy=False)
-        return copies_left(state["gram"], exact, float(state["rounding"]))
-
-    def effective_number(self, state: State) -> float:
-        """Return the effective number of pairs that weigh forgetting^age."""
-        return effective_number(int(state["n_stored"]), self.forgetting)
-
-    def magnitude(self, state: State) -> float:
-        """Return the mean eigenvalue of G."""
-        return mean_eigenvalue(state["gram"])
-
-    of_values: ClassVar[tuple[str, ...]] = OF_VALUES
-
-    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
-        """Exchange values in the sums: Q ← Q + Fᵀ(new − old), while G stays as it is to the last bit."""
-        exchange_in_sums(state, features, old, new)
 
     def refuse_noise(self) -> None:
         """Refuse noise beside a penalty that is chosen, since the noise is one, and beside a forgetting factor."""
@@ -246,117 +187,3 @@ class Ridge(Rule):
         """Add the variances to the diagonal of G: Σ E ψψᵀ = Σ (Eψ)(Eψ)ᵀ + Σ Cov ψ (docs/theory.md)."""
         gram = state["gram"]
         gram.reshape(-1)[:: len(gram) + 1] += variances
-
-    def verify(self, before: State, after: State) -> None:
-        """Refuse sums that no pairs can have."""
-        verify_sums(before, after)
-
-    def refuse_forget(self) -> None:
-        """Refuse with a forgetting factor: how much of a pair is left depends on when it was stored."""
-        refuse_faded(self, "forget", self.forgetting)
-
-    def refuse_merge(self) -> None:
-        """Refuse with a forgetting factor: the result would depend on which memory is the older."""
-        refuse_faded(self, "merge", self.forgetting)
-
-
-def refuse_faded(rule: Rule, what: str, forgetting: float) -> None:
-    """Refuse what a rule cannot do while its past fades."""
-    if forgetting != 1.0:
-        raise ValueError(
-            f"{type(rule).__name__}(forgetting={forgetting}) cannot {what}: what is left of a pair depends on when it "
-            f"was stored; expected forgetting=1.0; build the memory without forgetting"
-        )
-
-
-def sums_layout(rank: int, value_dim: int) -> Layout:
-    """The lower triangle of G = Σ ψψᵀ, then Q = Σ ψvᵀ and, for every output, Σ v²: always float64."""
-    return {
-        "gram": ((rank, rank), FLOAT64),
-        "cross": ((rank, value_dim), FLOAT64),
-        "squared_values": ((value_dim,), FLOAT64),
-    }
-
-
-def add_to_sums(
-    state: State, features: NDArray[Any], values: NDArray[Any], factor: float = 1.0, *, single: bool = False
-) -> None:
-    """Add `factor` times a block of pairs; with `single`, float32 features are multiplied in single precision."""
-    exact_values = values.astype(np.float64, copy=False)
-    if single:
-        add_gram_single(state["gram"], features, factor)
-        state["cross"] += np.float64(factor) * (features.T @ values)
-        blurred = squared_size(features) / features.shape[1] * EPS_RATIO
-        state["rounding"][...] = np.hypot(state["rounding"], blurred)
-    else:
-        exact = features.astype(np.float64, copy=False)
-        add_gram(state["gram"], exact, factor)
-        add_product(state["cross"], exact, exact_values, factor)
-    state["squared_values"] += factor * np.einsum("ij,ij->j", exact_values, exact_values)
-
-
-def squared_size(features: NDArray[Any]) -> float:
-    """Sum of all squares, in float64."""
-    return float(row_squares(features).sum(dtype=np.float64))
-
-
-def error_bound_of_sums(state: State, weights: NDArray[Any], alpha: float) -> float:
-    """Bound the relative error of weights that solve for the sums; what their own type cannot tell comes on top."""
-    gram, cross, fixed = free_sums(state)
-    exact = weights.astype(np.float64, copy=False)
-    rounded = float(np.finfo(weights.dtype).eps) / 2 if exact.any() else 0.0
-    free = exact if fixed is None else exact - fixed.offset
-    return rounded + error_bound(gram, cross, free, alpha, float(state["rounding"]))
-
-
-def exchange_in_sums(state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
-    """Give pairs other values."""
-    exact, before, after = (np.asarray(array, np.float64) for array in (features, old, new))
-    add_product(state["cross"], exact, after - before)
-    state["squared_values"] += np.einsum("ij,ij->j", after, after) - np.einsum("ij,ij->j", before, before)
-
-
-def merge_sums(state: State, other: State) -> State:
-    """Add the sums of two memories, and join their fixed recalls."""
-    sums = {name: state[name] + other[name] for name in ("gram", *OF_VALUES)}
-    return {**sums, **merged(state, other)}
-
-
-def verify_sums(before: State, after: State) -> None:
-    """Refuse sums that no pairs can have: G must be positive semidefinite, also when bordered by Q and Σ‖v‖²."""
-    level = mean_eigenvalue(before["gram"])
-    left = mean_eigenvalue(after["gram"])
-    if after["n_stored"] and -ROUNDING * level <= left < DIGITS_LOST * level:
-        raise ValueError(
-            f"the keys to forget are so much longer than the others that only {left / level:.0e} of the sum of squares "
-            f"would be left, blurred by rounding; expected at least {DIGITS_LOST:g}; store the other pairs in a new "
-            f"memory; nothing was changed"
-        )
-    # Products in single precision have blurred the sums by more than what rounding in double precision does.
-    blur = 10 * np.finfo(np.float64).eps * float(after["rounding"]) / level
-    factor = shifted(after["gram"], level, max(VERIFYING_SHIFT, blur))
-    if not cholesky(factor):
-        raise ValueError(NEVER_STORED)
-    explained = np.vdot(after["cross"] / level, cholesky_solve(factor, after["cross"]))
-    if explained > after["squared_values"].sum() + max(ROUNDING, blur) * before["squared_values"].sum():
-        raise ValueError(NEVER_STORED)
-
-
-def free_sums(state: State) -> tuple[Matrix64, Matrix64, Constraint | None]:
-    """G and Q of the ridge problem that is left where recalls are fixed, and what fixes them."""
-    fixed = constraint(state)
-    if fixed is None:
-        return state["gram"], state["cross"], None
-    cross = state["cross"] - symmetric_product(state["gram"], fixed.offset)
-    cross -= fixed.basis.T @ (fixed.basis @ cross)
-    return free_gram(state["gram"], fixed.basis), np.ascontiguousarray(cross), fixed
-
-
-def solve_sums(state: State, alpha: float) -> tuple[Matrix64, Solution]:
-    """Ridge weights (D, v) of the sums, among those that leave fixed recalls as they are, and how they were found."""
-    gram, cross, fixed = free_sums(state)
-    free, found = solve(gram, cross, alpha, float(state["rounding"]))
-    if fixed is None:
-        return free, found
-    free -= fixed.basis.T @ (fixed.basis @ free)
-    return np.ascontiguousarray(fixed.offset + free), found

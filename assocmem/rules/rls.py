@@ -19,28 +19,10 @@ from assocmem.rules._blas import (
     solve_lower,
     symmetric_product,
 )
-from assocmem.rules._solve import (
-    NOT_SEMIDEFINITE,
-    Solution,
-    condition_number,
-    copies_left,
-    mean_eigenvalue,
-)
-from assocmem.rules.base import FLOAT64, Layout, Rule, State, effective_number
+from assocmem.rules._solve import NOT_SEMIDEFINITE, Solution, mean_eigenvalue
+from assocmem.rules.base import FLOAT64, Layout, Rule, State
 from assocmem.rules.constraints import constraint, free_gram, outside, without
-from assocmem.rules.ridge import (
-    OF_VALUES,
-    SUMS,
-    add_to_sums,
-    error_bound_of_sums,
-    exchange_in_sums,
-    free_sums,
-    merge_sums,
-    refuse_faded,
-    solve_sums,
-    sums_layout,
-    verify_sums,
-)
+from assocmem.rules.sums import OF_VALUES, SUMS, SumRule, add_to_sums, merge_sums, solve_sums, sums_layout
 
 BLOCK = 256
 SMALLEST_ALPHA = 1e-300  # its inverse must be a number
@@ -52,7 +34,7 @@ RENEWED = 1e-7
 
 
 @dataclass(frozen=True)
-class RecursiveLeastSquares(Rule):
+class RecursiveLeastSquares(SumRule):
     """Recursive least squares: keeps R = (G + αI)⁻¹ and U = R Q beside the sums G and Q, all updated with every write.
 
     The same solution as `Ridge` with the same α, without a solve before a recall: O(D²) a pair. A block of B pairs
@@ -194,23 +176,11 @@ class RecursiveLeastSquares(Rule):
         inner.reshape(-1)[:: len(inner) + 1] += 1.0
         return inner, gain
 
-    def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Subtract a block from the sums; `renew` follows."""
-        add_to_sums(state, features, values, -1.0)
-
-    def verify(self, before: State, after: State) -> None:
-        """Refuse sums that no pairs can have."""
-        verify_sums(before, after)
-
     def renew(self, state: State) -> None:
         """Renew R and U from the sums."""
         refresh(state)
 
     of_values: ClassVar[tuple[str, ...]] = (*OF_VALUES, "solution")
-
-    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
-        """Exchange values in the sums; `renew_solution` follows."""
-        exchange_in_sums(state, features, old, new)
 
     def renew_solution(self, state: State) -> None:
         """Solve for U once; R depends on no values."""
@@ -219,27 +189,6 @@ class RecursiveLeastSquares(Rule):
     def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
         """Return U, which every write has updated."""
         return state["solution"], Solution("updated inverse", self.penalty(state))
-
-    def condition(self, state: State, solution: Solution) -> float:
-        """Estimate the condition number of G + αI."""
-        return condition_number(free_sums(state)[0], float(state["alpha"]))
-
-    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
-        """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
-        return error_bound_of_sums(state, weights, self.penalty(state) or 0.0)
-
-    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bound the copies of features that G can hold, and return their parts outside of its range."""
-        exact = features.astype(np.float64, copy=False)
-        return copies_left(state["gram"], exact, float(state["rounding"]))
-
-    def effective_number(self, state: State) -> float:
-        """Return the effective number of pairs that weigh forgetting^age."""
-        return effective_number(int(state["n_stored"]), self.forgetting)
-
-    def magnitude(self, state: State) -> float:
-        """Return the mean eigenvalue of G."""
-        return mean_eigenvalue(state["gram"])
 
     def combine(self, state: State, other: State) -> State:
         """Add the sums. Where None let each memory choose its α, the first one's stays."""
@@ -259,14 +208,6 @@ class RecursiveLeastSquares(Rule):
     def penalty(self, state: State) -> float | None:
         """Return α; None before the first pair has chosen it."""
         return float(state["alpha"]) or self.alpha
-
-    def refuse_forget(self) -> None:
-        """Refuse with a forgetting factor: how much of a pair is left depends on when it was stored."""
-        refuse_faded(self, "forget", self.forgetting)
-
-    def refuse_merge(self) -> None:
-        """Refuse with a forgetting factor: the result would depend on which memory is the older."""
-        refuse_faded(self, "merge", self.forgetting)
 
 
 @dataclass(frozen=True)
