@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from benchmarks.timing import seconds, table
 
 MISSING = "missing"
+RESULTS = Path(__file__).parent / "speed.json"  # of the last run, from which the README has its table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,3 +96,8 @@ def results_table(results: Iterable[dict[str, Any]]) -> str:
         for result in results
     ]
     return table(["", "assocmem", "fastest other", "times faster, or smaller", "quartiles", "target", "missing"], rows)
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The table and the line of the machine, as the README has them."""
+    return f"{results_table(found['results'])}\n\n{found['machine']}\n"

@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from benchmarks import speed
+from benchmarks.contest import RESULTS, markdown
 
 README = Path(__file__).parent.parent / "README.md"
 
 
 def with_tables(text: str) -> str:
     """The text with its table of speed taken from the last run's results."""
-    table = speed.markdown(json.loads(speed.RESULTS.read_text(encoding="utf-8")))
+    table = markdown(json.loads(RESULTS.read_text(encoding="utf-8")))
     before, begin, rest = text.partition("<!-- speed, by python -m benchmarks readme -->\n")
     _, end, after = rest.partition("<!-- end of speed -->")
     if not (begin and end):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import Comparison, results_table, run
+from benchmarks.contest import RESULTS, Comparison, markdown, results_table, run
 from benchmarks.recalls import RECALLS
 from benchmarks.timing import machine
 from benchmarks.writes import WRITES
 
-RESULTS = Path(__file__).parent / "speed.json"
 PEAKS = "ridge, 20 000 pairs, as above: peak memory, bytes"
 MEMORY_TARGET = 3.0
 
@@ -53,11 +51,6 @@ def document(comparisons: list[Comparison], *, with_memory: bool) -> dict[str, A
     if with_memory:
         results.append(memory_comparison())
     return {"machine": machine(), "results": results}
-
-
-def markdown(found: dict[str, Any]) -> str:
-    """The table and the line of the machine, as the README has them."""
-    return f"{results_table(found['results'])}\n\n{found['machine']}\n"
 
 
 def main() -> None:

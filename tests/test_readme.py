@@ -1,5 +1,6 @@
 """The README's code runs as printed."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -19,3 +20,9 @@ def test_links_exist():
     assert links
     for link in links:
         assert (Path(__file__).parent.parent / link.partition("#")[0]).exists(), link
+
+
+def test_the_table_of_speed_is_that_of_the_last_run():
+    """Generated, never typed: python -m benchmarks readme."""
+    readme = importlib.import_module("benchmarks.readme")
+    assert readme.with_tables(README) == README
