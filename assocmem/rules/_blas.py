@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from assocmem._jit import kernel, run_in_row_blocks
+from assocmem._jit import kernel, reduction, run_in_row_blocks
 
 Matrix = NDArray[Any]
 Matrix64 = NDArray[np.float64]
 
 MIN_ROWS = 64  # of a matrix, per thread that adds to it
+MIN_SQUARED = 500_000  # numbers, per thread that squares them
 
 
 def add_product(target: Matrix, features: Matrix, values: Matrix, factor: float = 1.0) -> None:
@@ -112,22 +113,36 @@ def solve_lower(factor: Matrix, rows: Matrix, *, unit_diagonal: bool = False) ->
 
 def row_squares(rows: Matrix) -> Matrix:
     """Squared length of every row."""
-    squares: Matrix = np.einsum("ij,ij->i", rows, rows)
+    rows = np.ascontiguousarray(rows)
+    squares = np.empty(len(rows), rows.dtype)
+    run_in_row_blocks(_square_rows, len(rows), max(1, MIN_SQUARED // max(rows.shape[1], 1)), rows, squares)
     return squares
+
+
+@reduction
+def _square_rows(start: int, stop: int, rows: NDArray[Any], squares: NDArray[Any]) -> None:
+    for n in range(start, stop):
+        row, total = rows[n], rows.dtype.type(0)
+        for i in range(row.shape[0]):
+            total += row[i] * row[i]
+        squares[n] = total
 
 
 # Squared lengths between 1/limit and limit may divide any value without leaving the range of the type.
 _MODERATE = {"float32": 1e10, "float64": 1e100}
 
 
-def moderate(features: Matrix, values: Matrix) -> tuple[Matrix, Matrix]:
+def moderate(features: Matrix, values: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     """Divide very long or very short features, and the values with them, by the length of the features.
+
+    Returns both, and the squared lengths that the features then have.
 
     A rule that adds ψ eᵀ / ‖ψ‖², with e linear in the value and in ψ, does not see the difference, but ‖ψ‖² and its
     inverse stay in range.
     """
     squares, limit = row_squares(features), _MODERATE[features.dtype.name]
     if squares.max(initial=1.0) < limit and squares.min(initial=1.0) > 1 / limit:
-        return features, values
+        return features, values, squares
     lengths = np.sqrt(squares)[:, None]
-    return features / lengths, values / lengths
+    features = features / lengths
+    return features, values / lengths, row_squares(features)

@@ -61,9 +61,9 @@ class DeltaRule(Rule):
     def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Correct the weights with one pair after the other, a block of pairs at a time."""
         weights = state["weights"]
-        features, values = moderate(features, values)
+        features, values, squares = moderate(features, values)
         if len(features) == 1:  # the rule as it is written, without the cost of a block
-            step = self.rate / float(features[0] @ features[0])
+            step = self.rate / float(squares[0])
             add_outer(weights, features[0], step * (values[0] - features[0] @ weights))
             return
         for start in range(0, len(features), BLOCK):

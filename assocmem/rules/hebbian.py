@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assocmem import _checks
-from assocmem.rules._blas import add_product, moderate, row_squares
+from assocmem.rules._blas import add_product, moderate
 from assocmem.rules.base import NEVER_STORED, Layout, Rule, State, effective_number
 
 SAMPLE = 4096  # weights whose size tells that of all: reading all of them would cost as much as storing a pair
@@ -52,8 +52,8 @@ class Hebbian(Rule):
 
     def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Add the outer products of a block, the later ones decayed less."""
-        features, values = moderate(features, values)
-        scaled = values / row_squares(features)[:, None]
+        features, values, squares = moderate(features, values)
+        scaled = values / squares[:, None]
         if self.decay != 1.0:
             age = np.arange(len(features) - 1, -1, -1)
             scaled *= (self.decay**age)[:, None].astype(values.dtype)
@@ -63,16 +63,16 @@ class Hebbian(Rule):
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Subtract the outer products of a block."""
-        features, values = moderate(features, values)
-        add_product(state["weights"], features, values / row_squares(features)[:, None], -1.0)
+        features, values, squares = moderate(features, values)
+        add_product(state["weights"], features, values / squares[:, None], -1.0)
 
     of_values: ClassVar[tuple[str, ...]] = ("weights",)
 
     def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
         """Add the outer products with what the values change by."""
         # In float64: the difference of nearly equal values would keep few digits.
-        features, change = moderate(features, new.astype(np.float64) - old)
-        add_product(state["weights"], features, (change / row_squares(features)[:, None]).astype(new.dtype))
+        features, change, squares = moderate(features, new.astype(np.float64) - old)
+        add_product(state["weights"], features, (change / squares[:, None]).astype(new.dtype))
 
     def effective_number(self, state: State) -> float:
         """Return the effective number of pairs that weigh decay^age."""
