@@ -26,6 +26,9 @@ _NO_MORE = 2**62
 # recalls that follow one another find it awake.
 _LOOKS = 200_000
 
+# Threads that work together at most: what they share is limited by the memory, which a few threads exhaust.
+MOST_THREADS = min(N_THREADS, 8)
+
 
 @kernel
 def announce(bell: NDArray[np.int64]) -> None:
@@ -129,7 +132,7 @@ def _the_team() -> Team:
     global _team
     with _team_lock:
         if _team is None:
-            _team = Team(N_THREADS - 1)
+            _team = Team(MOST_THREADS - 1)
         return _team
 
 
@@ -139,7 +142,7 @@ def work_together(function: Callable[..., Any], *arguments: Any) -> Any:
     Threads that are free call it too, with how often they heard the bell instead of LEADER. The leader announces,
     prepares, opens the shares, takes some and waits for the others; they join, take shares and leave.
     """
-    team = None if N_THREADS == 1 or JIT_DISABLED else _team or _the_team()
+    team = None if MOST_THREADS == 1 or JIT_DISABLED else _team or _the_team()
     if team is None or not team.free.acquire(blocking=False):
         return work_alone(function, *arguments)
     ledger = np.zeros(_LEDGER_LENGTH, np.int64)

@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from assocmem import _checks, storage
 from assocmem._core import CHUNK_BYTES, MemoryCore
-from assocmem._jit import N_THREADS
-from assocmem._team import work_alone, work_together
+from assocmem._team import MOST_THREADS, work_alone, work_together
 from assocmem.crelu import CReLUFeatures
 from assocmem.recall import recall_gated
 
@@ -119,7 +118,7 @@ class FrozenMemory:
     @property
     def n_threads(self) -> int:
         """Threads that share the gated recall of one key: one, unless the memory is large."""
-        return N_THREADS if self.features.n_units * self.value_dim >= SHARED_WEIGHTS else 1
+        return MOST_THREADS if self.features.n_units * self.value_dim >= SHARED_WEIGHTS else 1
 
     def __repr__(self) -> str:
         return (

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import assocmem._jit
+import assocmem._team
 import assocmem.frozen
 from assocmem import AssociativeMemory, FrozenMemory, Ridge
 from tests import naive
@@ -82,7 +82,7 @@ def test_a_batch_is_its_keys_one_by_one(seed, n):
 def test_the_same_bits_whoever_shares_the_work():
     """Threads take shares as they come; what is added up does not depend on it."""
     frozen = stored(64, 600, n=50, expansion=8).freeze("float32")
-    assert frozen.n_threads == assocmem._jit.N_THREADS
+    assert frozen.n_threads == assocmem._team.MOST_THREADS
     assert stored().freeze().n_threads == 1
     keys = pairs(8, 64, 1, seed=1)[0]
     first = frozen.recall(keys)
