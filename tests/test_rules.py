@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assocmem import DeltaRule, Hebbian, RecursiveLeastSquares, Ridge
+import assocmem.rules._blas
+from assocmem import AssociativeMemory, DeltaRule, Hebbian, RecursiveLeastSquares, Ridge
 from assocmem.rules.rls import refresh
 from tests import naive
 from tests.helpers import RULES, SUMS, pairs, relative
@@ -277,3 +278,25 @@ def test_bad_parameters_are_refused(make, error, message):
 def test_rules_cannot_be_changed():
     with pytest.raises(AttributeError):
         Ridge().alpha = 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_large_sums_are_formed_and_factorised_by_panels(dtype, monkeypatch):
+    """Products and factors by panels, as for more than 16 384 dimensions, are those in one piece."""
+    keys, values = pairs(150, 20, 3)
+    whole = AssociativeMemory(20, 3, expansion=3, rule=Ridge(30.0), dtype=dtype)
+    whole.store(keys, values)
+    expected = whole.recall(keys)
+    monkeypatch.setattr(assocmem.rules._blas, "LARGEST_GRAM", 40)
+    monkeypatch.setattr(assocmem.rules._blas, "PANEL", 16)
+    panels = AssociativeMemory(20, 3, expansion=3, rule=Ridge(30.0), dtype=dtype)
+    panels.store(keys, values)
+    tolerance = 1e-10 if dtype == "float64" else 1e-4
+    assert relative(panels.recall(keys), expected) < tolerance
+    lower = np.tril_indices(116)
+    assert relative(panels._state["gram"][lower], whole._state["gram"][lower]) < tolerance
+    panels.forget(keys[:100], values[:100])
+    whole.forget(keys[:100], values[:100])
+    assert relative(panels.recall(keys), whole.recall(keys)) < 10 * tolerance
+    gram = -whole._state["gram"]
+    assert not assocmem.rules._blas.cholesky(gram)
