@@ -81,6 +81,15 @@ def as_choice(name: str, value: Any, known: Sequence[str]) -> str:
     return value
 
 
+def refuse_uncallable(name: str, value: Any) -> None:
+    """Refuse what is neither None nor can be called."""
+    if value is not None and not callable(value):
+        raise TypeError(
+            f"{name} is {value!r} ({type(value).__name__}); expected a function of the number of further pairs that "
+            f"are done, for example a bar's update; pass one, or none"
+        )
+
+
 def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Return the dtype float32 or float64, or refuse."""
     try:

@@ -60,14 +60,15 @@ class MemoryCore:
         self._solved: NDArray[Any] | None = None
         self._solution: Solution | None = None  # how _solved was found, if known
         self._derived: dict[str, Any] = {}
-        self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
-        self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
-        self._n_pending = 0
         self._n_readers = 0
         self._being_read: NDArray[Any] | None = None  # the latest weights that were; older ones are in no state
         self._new_locks()
 
     def _new_locks(self) -> None:
+        """Locks, and the arrays in which pairs wait: what belongs to one object."""
+        self._pending_keys = np.empty((PENDING, self.key_dim), self.dtype)
+        self._pending_values = np.empty((PENDING, self.value_dim), self.dtype)
+        self._n_pending = 0
         self._writing = WriteQueue()
         self._guard = threading.RLock()
 
@@ -77,7 +78,8 @@ class MemoryCore:
             self._flush()
             state = {**vars(self), "_state": {name: array.copy() for name, array in self._state.items()}}
         state.update(_solved=None, _solution=None, _derived={}, _being_read=None, _n_readers=0)
-        del state["_writing"], state["_guard"]
+        for name in ("_writing", "_guard", "_pending_keys", "_pending_values"):
+            del state[name]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

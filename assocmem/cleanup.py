@@ -240,7 +240,7 @@ class Cleanup(MemoryCore):
                 f"what is recalled becomes the next key; build it with value_dim={self.key_dim}"
             )
         chosen = ACTIVATIONS.index(_checks.as_choice("activation", activation, ACTIVATIONS))
-        limit = _checks.as_size("max_steps", max_steps)
+        limit = min(_checks.as_size("max_steps", max_steps), 2**62)
         nearness = 0.0 if chosen == _SIGN else _checks.as_number("tol", tol, 0.0, 1.0)
         table, single = _checks.as_table("keys", keys, self.key_dim)
         self._check_keys(table)
@@ -281,6 +281,7 @@ class Cleanup(MemoryCore):
             for means, targets, variances in self._noisy_chunks(key_table, value_table, noise):
                 self.rule.store(state, means, targets)
                 self.rule.add_variances(state, variances)
+                state["n_noisy"] += len(means)
                 report(progress, len(means))
             self._publish(state)
 
@@ -295,8 +296,14 @@ class Cleanup(MemoryCore):
 
         with self._writing:
             self._flush()
+            if len(key_table) > self._state["n_noisy"]:
+                raise ValueError(
+                    f"{len(key_table)} pairs are to be forgotten with noise, and {int(self._state['n_noisy'])} were "
+                    f"stored with noise; expected what was stored; forget the others without noise"
+                )
             left = self.rule.forget(self._state, blocks())
             if left["n_stored"]:
                 self.rule.add_variances(left, -varied)
+                left["n_noisy"] -= len(key_table)
                 self.rule.verify(self._state, left)
             self._publish(left)

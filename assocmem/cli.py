@@ -88,6 +88,8 @@ def store(
 ) -> None:
     """Store pairs from .npy files in a memory, a new one or one that is there."""
     refuse_unwritable(out, keys, values)
+    if checkpoint is not None:
+        refuse_unwritable(checkpoint, keys, values, out, *([into] if into else []))
     key_table, value_table = open_array(keys), open_array(values)
     options: dict[str, Any] = {
         "rule": chosen_rule(rule, alpha),
@@ -271,8 +273,8 @@ def refuse_unwritable(out: Path, *inputs: Path) -> None:
     if not out.parent.is_dir():
         raise FileNotFoundError(f"there is no directory {out.parent}; expected an existing one; create it")
     for path in inputs:
-        if out.exists() and path.exists() and out.samefile(path):
-            raise ValueError(f"{out} is both read and written; expected two files; choose another --out")
+        if out.resolve() == path.resolve() or (out.exists() and path.exists() and out.samefile(path)):
+            raise ValueError(f"{out} is given twice, to be written and for something else; expected two files")
 
 
 # ----------------------------------------------------------------------------------------- what users see

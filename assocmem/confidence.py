@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from assocmem import _checks
 from assocmem._core import MemoryCore, Progress, report
 from assocmem.rules._blas import Matrix64, cholesky, cholesky_solve, invert_from_cholesky, symmetric_product
-from assocmem.rules._solve import NOT_SEMIDEFINITE, mean_eigenvalue, solve_ridge
-from assocmem.rules.base import State
+from assocmem.rules._solve import LARGEST_RATIO, NOT_SEMIDEFINITE, mean_eigenvalue, solve_ridge
+from assocmem.rules.base import FIXED, State
 from assocmem.rules.constraints import constraint, free_gram, outside
 
 # The smallest penalty, as a share of the mean eigenvalue of G, with which leverages are computed: with less of it
@@ -39,7 +39,7 @@ class Regularised:
         """Factorise, with a larger penalty where rounding makes that necessary."""
         level = mean_eigenvalue(gram)
         for raised in (1.0, 10.0, 100.0, 1000.0):
-            penalty = raised * max(alpha / level, SMALLEST_PENALTY)
+            penalty = raised * min(max(alpha / level, SMALLEST_PENALTY), LARGEST_RATIO)
             factor = gram / level
             factor.reshape(-1)[:: len(gram) + 1] += penalty
             if cholesky(factor):
@@ -218,10 +218,12 @@ class Confidence(MemoryCore):
         """
         self._refuse_without_gram("leave-one-out residuals")
         self._refuse_faded("leave-one-out residuals")
+        _, single = _checks.as_table("keys", keys, self.key_dim)
         key_table, value_table = self._checked_pairs(keys, values)
         residuals = np.empty(value_table.shape)
         with self._writing:
             self._refuse_empty()
+            self._refuse_noisy("leave-one-out residuals")
             alpha = self.alpha or 0.0
             weights, gram, fixed = self.rule.weights(self._state), self._state["gram"], constraint(self._state)
             gram = gram if fixed is None else free_gram(gram, fixed.basis)
@@ -238,7 +240,7 @@ class Confidence(MemoryCore):
                 errors[alone], left[alone] = solved[alone] / lengths @ weights / lengths, 1.0
                 residuals[start : start + len(exact)] = errors / left[:, None]
                 start += len(exact)
-        return residuals[0] if np.ndim(keys) == 1 else residuals
+        return residuals[0] if single else residuals
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -251,6 +253,7 @@ class Confidence(MemoryCore):
         deviations = np.empty(values.shape, self.dtype)
         with self._guard:  # weights and deviation of one state
             self._refuse_empty()
+            self._refuse_noisy("standard deviations")
             deviation, weights = self._deviation(), self._begin_reading()
         try:
             for chunk, features in self._features_of(table):
@@ -273,6 +276,8 @@ class Confidence(MemoryCore):
 
     def _inverse(self) -> Matrix64 | None:
         """A copy of the (G + αI)⁻¹ that rule "rls" keeps, which no write changes; under `_guard`."""
+        if FIXED[0] in self._state:  # that inverse is 0 in their directions
+            return None
         if "inverse" in self._state and "inverse" not in self._derived:
             self._derived["inverse"] = self._state["inverse"].copy()
         return self._derived.get("inverse")
@@ -306,6 +311,14 @@ class Confidence(MemoryCore):
                 f"a memory with forgetting={forgetting} has no {what}: its pairs weigh less the older they are, and "
                 f"the sums do not say how noisy each is; expected forgetting=1.0; build the memory without, or use "
                 f"leverage()"
+            )
+
+    def _refuse_noisy(self, what: str) -> None:
+        """Refuse where G holds variances of noise beside the pairs; under `_guard`."""
+        if self._state["n_noisy"]:
+            raise ValueError(
+                f"{int(self._state['n_noisy'])} pairs were stored with noise, which stands in G like pairs that were "
+                f"never seen; expected pairs stored without, for {what}; ask a memory without noise"
             )
 
     def _refuse_empty(self) -> None:

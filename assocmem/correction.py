@@ -72,6 +72,7 @@ class Correction(Cleanup):
         with self._writing:
             if len(key_table):
                 self._flush()
+                self._refuse_clean(len(key_table))
                 self._publish(self.rule.forget(self._state, self._feature_chunks(key_table, value_table)))
 
     def replace(self, keys: ArrayLike, old_values: ArrayLike, new_values: ArrayLike) -> None:
@@ -117,7 +118,18 @@ class Correction(Cleanup):
         with self._writing:
             if len(key_table):
                 self._flush()
+                self._refuse_clean(len(key_table))
                 self._publish(self.rule.replace(self._state, blocks()))
+
+    def _refuse_clean(self, n_pairs: int) -> None:
+        """Refuse more pairs without noise than were stored without."""
+        n_noisy = int(self._state.get("n_noisy", 0))
+        n_clean = int(self._state["n_stored"]) - n_noisy
+        if n_noisy and n_pairs > n_clean:
+            raise ValueError(
+                f"{n_pairs} pairs are given without noise, and {n_clean} were stored without, {n_noisy} with; expected "
+                f"what was stored; forget these with their noise, and store them again if their values change"
+            )
 
     def verify_forgotten(self, keys: ArrayLike) -> Remains:
         """Say what the memory still tells of keys, beyond what the pairs that remain imply.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,8 @@ def least_squares_edit(
     True
     """
     layer = _finite("weight", weight)
+    if layer.size == 0:
+        raise ValueError(f"weight has shape {layer.shape}; expected at least one input and output; pass a layer")
     n_outputs, n_inputs = layer.shape
     key_rows = _finite("keys", keys, n_inputs)
     value_rows = _finite("values", values, n_outputs)
@@ -166,7 +169,7 @@ def least_squares_edit(
     metric = _finite("covariance", covariance, n_inputs)
     _refuse_asymmetric("covariance", metric)
     held = np.empty((0, n_inputs)) if preserve is None else _finite("preserve", preserve, n_inputs)
-    penalty = _checks.as_number("penalty", penalty, 0.0, np.finfo(float).max)
+    penalty = _checked_penalty(penalty)
     if not (nonzero := key_rows.any(axis=1)).all():
         raise ValueError(
             f"key {int(np.argmin(nonzero))} is all zeros; expected keys with a direction, since every layer "
@@ -174,7 +177,7 @@ def least_squares_edit(
         )
     errors = value_rows - key_rows @ layer.T
     change = smallest_change(metric, held[held.any(axis=1)], key_rows, errors, penalty).T
-    return Edit(layer + change, change, lambda keys: _finite("keys", keys, n_inputs))
+    return Edit(layer + change, change, partial(_finite, "keys", width=n_inputs))
 
 
 class Editing(MemoryCore):
@@ -250,7 +253,7 @@ class Editing(MemoryCore):
         key_table, value_table = self._checked_pairs(keys, values)
         held_table, _ = _checks.as_rows("preserve", [] if preserve is None else preserve, self.key_dim, self.dtype)
         _checks.refuse_nonfinite("preserve", held_table)
-        penalty = _checks.as_number("penalty", penalty, 0.0, np.finfo(float).max)
+        penalty = _checked_penalty(penalty)
         measure = None if metric is None else self._metric(metric)
         edited, held = (self.features.fold(table).astype(np.float64) for table in (key_table, held_table))
         targets = value_table.astype(np.float64)
@@ -292,6 +295,7 @@ class Editing(MemoryCore):
         # As if the values stored had been larger by what `shift` recalls; the last term lets α shrink towards it.
         state["squared_values"] += (shift * (2 * state["cross"] + image)).sum(axis=0)
         state["cross"] += image + alpha * shift
+        state["n_shifted"] += 1
         self.rule.renew(state)
         missed = float(np.linalg.norm(self.rule.weights(state) - before - change))
         if missed > REACHED * float(np.linalg.norm(change)):
@@ -303,7 +307,12 @@ class Editing(MemoryCore):
 
     def _metric(self, metric: ArrayLike) -> Matrix64:
         """Second moment of folded features, lower triangle, from itself or from a sample of keys."""
-        given = np.asarray(metric)
+        try:
+            given = np.asarray(metric)
+        except ValueError:
+            raise ValueError(
+                "metric has rows of different lengths; expected a table; pad or drop the odd rows"
+            ) from None
         if given.shape == (self.rank, self.rank):
             moment = _finite("metric", given, self.rank)
             _refuse_asymmetric("metric", moment)
@@ -326,6 +335,9 @@ class Editing(MemoryCore):
                 f"rule {self.rule.name!r} cannot hold an edit: whatever it stores next changes all recalls; expected "
                 f"rule 'ridge' or 'rls'; build the memory with one of them, or edit a layer with least_squares_edit"
             )
+
+
+LARGEST_PENALTY = 1e150
 
 
 def _fix(state: State, features: Matrix64, values: Matrix64) -> None:
@@ -361,3 +373,10 @@ def _refuse_asymmetric(name: str, matrix: Matrix64) -> None:
             f"{name} of shape {matrix.shape} is not symmetric; expected a second moment; compute it as "
             f"x.T @ x / len(x) of a sample x"
         )
+
+
+def _checked_penalty(penalty: float) -> float:
+    number = _checks.as_number("penalty", penalty, 0.0, LARGEST_PENALTY)
+    if 0 < number < 1 / LARGEST_PENALTY:
+        raise ValueError(f"penalty is {number}; expected 0 or at least {1 / LARGEST_PENALTY:g}; pass 0")
+    return number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Any
 
 import numpy as np
@@ -79,16 +78,11 @@ class FrozenMemory:
         self.weights, self.scale, self.offset = weights, scale, offset
         self.loss: float | None = None
         self._folded: tuple[NDArray[Any], NDArray[Any] | None] | None = None
-        self._folding = threading.Lock()
         self._workspaces: list[tuple[Any, ...]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the lock, which belongs to one process, and arrays that are only for working in."""
-        return {name: value for name, value in vars(self).items() if name != "_folding"} | {"_workspaces": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._folding = threading.Lock()
+        """Everything but arrays that are only for working in."""
+        return {**vars(self), "_workspaces": []}
 
     @property
     def key_dim(self) -> int:
@@ -222,15 +216,15 @@ class FrozenMemory:
         """
         if self._folded is not None:
             return self._folded
-        with self._folding:
-            positive, negative = widened(self.weights, self.scale)
-            weights, implied = self.features.refold(positive, negative)
-            lacking = self.offset - implied
-            tolerance = np.finfo(self.dtype).eps * len(weights) * float(np.abs(implied).max(initial=0.0))
-            folded = weights, lacking if np.abs(lacking).max(initial=0.0) > tolerance else None
-            if self.precision != "int8":
-                self._folded = folded
-            return folded
+        # Without a lock, which a forked child could find closed for good: whoever comes second folds once more.
+        positive, negative = widened(self.weights, self.scale)
+        weights, implied = self.features.refold(positive, negative)
+        lacking = self.offset - implied
+        tolerance = np.finfo(self.dtype).eps * len(weights) * float(np.abs(implied).max(initial=0.0))
+        folded = weights, lacking if np.abs(lacking).max(initial=0.0) > tolerance else None
+        if self.precision != "int8":
+            self._folded = folded
+        return folded
 
     # -------------------------------------------------------------------------------------------- save, load
 
@@ -402,7 +396,8 @@ def quantized(literal: NDArray[Any], precision: str) -> tuple[NDArray[Any], NDAr
     blocks = n_blocks(m)
     by_block = literal.reshape(2, blocks, m // blocks, v)
     largest = np.abs(by_block).max(axis=(0, 2))
-    scale = narrowed("weights", np.where(largest > 0, largest / 127, 1.0), np.float32)
+    scale = narrowed("weights", largest / 127, np.float32)
+    scale[scale == 0] = 1  # nothing there, or nothing that float32 knows
     weights = aligned_empty((m, 2, v), np.dtype(np.int8))
     by_block_out = weights.reshape(blocks, m // blocks, 2, v)
     for b in range(blocks):

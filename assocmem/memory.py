@@ -109,6 +109,7 @@ class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
         >>> memory.n_stored
         1
         """
+        _checks.refuse_uncallable("progress", progress)
         share = self._checked_noise(noise)
         key_table, value_table = self._checked_pairs(keys, values)
         if share:
@@ -198,6 +199,7 @@ class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
         array([[0. , 0. , 0. ],
                [0.8, 1.5, 2.3]])
         """
+        _checks.refuse_uncallable("progress", progress)
         table, single = _checks.as_table("keys", keys, self.key_dim)
         if out is not None:
             _checks.refuse_bad_out(out, (len(table), self.value_dim), table)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from assocmem import _checks, storage
 from assocmem._core import CHUNK_BYTES, MemoryCore, Progress, report
 from assocmem._sources import Columns, PairForm, Pairs, Rows, open_pairs
-from assocmem.rules.base import State
+from assocmem.rules.base import FIXED, State
+from assocmem.rules.constraints import fixed_layout
 
 KIND = "checkpoint"
 
@@ -85,6 +86,7 @@ class Streaming(MemoryCore):
         >>> memory.n_stored
         500
         """
+        _checks.refuse_uncallable("progress", progress)
         every = _checks.as_size("every", every)
         form = PairForm(self.key_dim, self.value_dim, self.dtype, self.features.bias)
         batch_rows = max(1, CHUNK_BYTES // (8 * (self.key_dim + self.value_dim)))
@@ -155,6 +157,7 @@ class Run:
             )
         memory = self._memory
         layout = memory.rule.full_layout(memory.rank, memory.value_dim, memory.dtype)
+        layout.update(fixed_layout(arrays, memory.rank, memory.value_dim))
         storage.refuse_other_arrays(self._path, arrays, layout)
         return arrays, header["n_done"], header["finished"]
 
@@ -174,6 +177,6 @@ def digest(*arrays: NDArray[Any]) -> str:
 
 def state_digest(state: State) -> str:
     """Digest of what is stored."""
-    if not state["n_stored"]:
+    if not state["n_stored"] and FIXED[0] not in state:
         return "none"  # nothing to read through
     return digest(*(array for _, array in sorted(state.items())))

@@ -31,6 +31,8 @@ GCV_EXPONENTS = np.arange(-12.0, 3.01, 0.25)
 
 SMALLEST_LEVEL = 1e-300  # its inverse is a number
 
+LARGEST_RATIO = 1e150  # of a penalty to the mean eigenvalue: its square is a number
+
 # Noise in the sums, next to their mean eigenvalue, from which single precision has left it: nothing smaller is known.
 BLURRED = 1e-9
 
@@ -84,7 +86,9 @@ def shifted(gram: Matrix64, level: float, shift: float) -> Matrix64:
     return scaled
 
 
-def solve(gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0) -> tuple[Matrix64, Solution]:
+def solve(
+    gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0, rounding_cross: float = 0.0
+) -> tuple[Matrix64, Solution]:
     """Solve (gram + alpha I) U = cross by Cholesky; for alpha near or at 0 by iterated Tikhonov.
 
     Parameters
@@ -97,6 +101,8 @@ def solve(gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0) 
         At 0 the solution of minimum norm.
     rounding : float
         Mean eigenvalue of `gram` times how often it has been rounded, as independent errors add.
+    rounding_cross : float
+        Norm of `cross` times how often it has been rounded.
 
     Returns
     -------
@@ -111,6 +117,8 @@ def solve(gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0) 
     size = float(np.abs(cross).max(initial=0.0))
     if level == 0.0 or size == 0.0:
         return np.zeros_like(cross), Solution("none", alpha)
+    if alpha / LARGEST_RATIO > level:  # next to such a penalty nothing is stored
+        return np.ascontiguousarray(cross / alpha), Solution("Cholesky", alpha)
     # Both of size 1, whatever the units of keys and values: no square below leaves the number range.
     penalty, target, unit = alpha / level, cross / size, size / level
     noise = np.finfo(np.float64).eps * max(rounding / level, 1.0)
@@ -119,12 +127,14 @@ def solve(gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0) 
         if noise < BLURRED:
             solution = _cleared(factor, penalty, noise, solution, keep_more=True)
         return np.ascontiguousarray(solution * unit), Solution("Cholesky", alpha)
+    lost = np.finfo(np.float64).eps * (rounding_cross / size) / float(np.linalg.norm(target))
+    tolerance = max(CONVERGED, noise, lost)
     best = None
     for shift in SHIFTS:
         if best is not None and shift > SHIFTS[1]:
             break
         if cholesky(factor := shifted(gram, level, penalty + shift)):
-            best, passes, converged = _iterate(factor, gram / level, penalty, target, max(CONVERGED, noise))
+            best, passes, converged = _iterate(factor, gram / level, penalty, target, tolerance)
             found = Solution("iterated Tikhonov", alpha, shift * level, passes)
             if converged:
                 best = _cleared(factor, penalty + shift, noise, best)
@@ -182,7 +192,9 @@ def _cleared(factor: Matrix64, shift: float, noise: float, solution: Matrix64, *
     return solution - left
 
 
-def error_bound(gram: Matrix64, cross: Matrix64, weights: Matrix64, alpha: float, rounding: float) -> float:
+def error_bound(
+    gram: Matrix64, cross: Matrix64, weights: Matrix64, alpha: float, rounding: float, rounding_cross: float
+) -> float:
     """Bound the relative distance, in the Frobenius norm, of weights from those of unrounded sums.
 
     To first order ΔU = (G + αI)⁻¹ (r + ΔQ − ΔG U), with the residual r = Q − (G + αI) U of the solution and the
@@ -208,7 +220,7 @@ def error_bound(gram: Matrix64, cross: Matrix64, weights: Matrix64, alpha: float
         return np.inf
     unit = (level / size) * scale
     residual = target - (symmetric_product(scaled, solution) + penalty * solution) * unit
-    errors = float(np.linalg.norm(residual)) + eps * times * float(np.linalg.norm(target))
+    errors = float(np.linalg.norm(residual)) + eps * (rounding_cross / size)
     length = float(np.linalg.norm(solution))
     astray = float(np.linalg.norm(_outside(factor, shift, solution))) / length if len(held) < len(gram) else 0.0
     return (errors / (unit * length) + gram_error) / float(held[0] + penalty) + astray

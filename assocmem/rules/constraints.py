@@ -108,8 +108,10 @@ def extended(rows: Rows, features: Matrix64, values: Matrix64) -> Rows:
         return rows
     kept = independent(features, rows[0])
     joined = np.vstack([rows[0], features[kept]]), np.vstack([rows[1], values[kept]])
-    away = float(np.abs(features @ Constraint.of(*joined).offset - values).max())
-    if away > DEPENDENT * float(np.abs(joined[1]).max()):
+    errors = np.abs(features @ Constraint.of(*joined).offset - values).max(axis=1)
+    allowed = DEPENDENT * np.abs(values).max(axis=1) + ROUNDING * float(np.abs(joined[1]).max()) * len(joined[0])
+    away = float(errors.max())
+    if (errors > allowed).any():
         raise ValueError(
             f"of {len(rows[0])} keys with a fixed recall and {len(features)} to fix, only {len(joined[0])} have "
             f"independent features (at most {features.shape[1]} can), which determine the recalls of the others "

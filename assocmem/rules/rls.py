@@ -143,6 +143,9 @@ class RecursiveLeastSquares(SumRule):
                 renew(state)
             weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
             features, values = features * weight, values * weight
+            if past < FADED / RENEWED:  # one step fades a penalty that was just raised
+                self._step_by_sums(state, features, values, past)
+                return
         # Without this, what rounding leaves of R in fixed directions would grow as the past fades.
         fixed = None if self.forgetting == 1.0 else constraint(state)
         free = features if fixed is None else outside(features, fixed.basis)
@@ -166,7 +169,7 @@ class RecursiveLeastSquares(SumRule):
         for name in (*SUMS, "alpha"):
             state[name] *= past
         add_to_sums(state, features, values)
-        refresh(state)
+        renew(state)
 
     @staticmethod
     def _inner(state: State, features: Matrix64, past: float) -> tuple[Matrix64, Matrix64]:
@@ -180,7 +183,7 @@ class RecursiveLeastSquares(SumRule):
         """Renew R and U from the sums."""
         refresh(state)
 
-    of_values: ClassVar[tuple[str, ...]] = (*OF_VALUES, "solution")
+    of_values: ClassVar[tuple[str, ...]] = (*OF_VALUES, "rounding_cross", "solution")
 
     def renew_solution(self, state: State) -> None:
         """Solve for U once; R depends on no values."""

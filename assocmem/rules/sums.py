@@ -26,10 +26,10 @@ from assocmem.rules._solve import (
     shifted,
     solve,
 )
-from assocmem.rules.base import FLOAT64, NEVER_STORED, Layout, Rule, State, effective_number
+from assocmem.rules.base import COUNT, FLOAT64, NEVER_STORED, ROWS_ROUNDED_ONCE, Layout, Rule, State, effective_number
 from assocmem.rules.constraints import Constraint, constraint, free_gram, merged
 
-SUMS = ("gram", "cross", "squared_values", "rounding")  # what fades with a forgetting factor
+SUMS = ("gram", "cross", "squared_values", "rounding", "rounding_cross")  # what fades with a forgetting factor
 OF_VALUES = ("cross", "squared_values")
 
 # What rounding may leave, as a share of the squared values, where exact arithmetic leaves nothing.
@@ -44,7 +44,7 @@ class SumRule(Rule):
     """A rule that keeps the sums, and a factor by which the past fades."""
 
     forgetting: float
-    of_values: ClassVar[tuple[str, ...]] = OF_VALUES
+    of_values: ClassVar[tuple[str, ...]] = (*OF_VALUES, "rounding_cross")
 
     def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Subtract a block from the sums."""
@@ -66,6 +66,11 @@ class SumRule(Rule):
     def effective_number(self, state: State) -> float:
         """Return the effective number of pairs that weigh forgetting^age."""
         return effective_number(int(state["n_stored"]), self.forgetting)
+
+    def _note_rounding(self, state: State, n_rows: int) -> None:
+        super()._note_rounding(state, n_rows)
+        changes = np.sqrt(1.0 + n_rows / ROWS_ROUNDED_ONCE)
+        state["rounding_cross"][...] = np.hypot(state["rounding_cross"], changes * np.linalg.norm(state["cross"]))
 
     def magnitude(self, state: State) -> float:
         """Return the mean eigenvalue of G."""
@@ -103,6 +108,9 @@ def sums_layout(rank: int, value_dim: int) -> Layout:
         "gram": ((rank, rank), FLOAT64),
         "cross": ((rank, value_dim), FLOAT64),
         "squared_values": ((value_dim,), FLOAT64),
+        "rounding_cross": ((), FLOAT64),  # norm of Q times how often it has been rounded, as independent errors add
+        "n_noisy": COUNT,  # pairs stored with noise, of which G holds the variances too
+        "n_shifted": COUNT,  # edits in another metric, which leave Q outside of the range of G
     }
 
 
@@ -113,7 +121,10 @@ def add_to_sums(
     exact_values = values.astype(np.float64, copy=False)
     if single:
         add_gram_single(state["gram"], features, factor)
-        state["cross"] += np.float64(factor) * (features.T @ values)
+        product = features.T @ values
+        state["cross"] += np.float64(factor) * product
+        blurred = EPS_RATIO * float(np.linalg.norm(product))
+        state["rounding_cross"][...] = np.hypot(state["rounding_cross"], blurred)
         blurred = squared_size(features) / features.shape[1] * EPS_RATIO
         state["rounding"][...] = np.hypot(state["rounding"], blurred)
     else:
@@ -134,7 +145,7 @@ def error_bound_of_sums(state: State, weights: NDArray[Any], alpha: float) -> fl
     exact = weights.astype(np.float64, copy=False)
     rounded = float(np.finfo(weights.dtype).eps) / 2 if exact.any() else 0.0
     free = exact if fixed is None else exact - fixed.offset
-    return rounded + error_bound(gram, cross, free, alpha, float(state["rounding"]))
+    return rounded + error_bound(gram, cross, free, alpha, float(state["rounding"]), float(state["rounding_cross"]))
 
 
 def exchange_in_sums(state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
@@ -146,7 +157,8 @@ def exchange_in_sums(state: State, features: NDArray[Any], old: NDArray[Any], ne
 
 def merge_sums(state: State, other: State) -> State:
     """Add the sums of two memories, and join their fixed recalls."""
-    sums = {name: state[name] + other[name] for name in ("gram", *OF_VALUES)}
+    sums = {name: state[name] + other[name] for name in ("gram", *OF_VALUES, "n_noisy", "n_shifted")}
+    sums["rounding_cross"] = np.hypot(state["rounding_cross"], other["rounding_cross"])
     return {**sums, **merged(state, other)}
 
 
@@ -165,6 +177,8 @@ def verify_sums(before: State, after: State) -> None:
     factor = shifted(after["gram"], level, max(VERIFYING_SHIFT, blur))
     if not cholesky(factor):
         raise ValueError(NEVER_STORED)
+    if before["n_shifted"]:
+        return
     explained = np.vdot(after["cross"] / level, cholesky_solve(factor, after["cross"]))
     if explained > after["squared_values"].sum() + max(ROUNDING, blur) * before["squared_values"].sum():
         raise ValueError(NEVER_STORED)
@@ -183,7 +197,7 @@ def free_sums(state: State) -> tuple[Matrix64, Matrix64, Constraint | None]:
 def solve_sums(state: State, alpha: float) -> tuple[Matrix64, Solution]:
     """Ridge weights (D, v) of the sums, among those that leave fixed recalls as they are, and how they were found."""
     gram, cross, fixed = free_sums(state)
-    free, found = solve(gram, cross, alpha, float(state["rounding"]))
+    free, found = solve(gram, cross, alpha, float(state["rounding"]), float(state["rounding_cross"]))
     if fixed is None:
         return free, found
     free -= fixed.basis.T @ (fixed.basis @ free)
