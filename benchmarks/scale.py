@@ -52,7 +52,7 @@ MEASURES = {
     "solve": "first recall after storing",
     "recall": "recall of one key",
     "batch": "recall of 4096 keys, per key",
-    "memory": "peak memory beyond the inputs, bytes",
+    "memory": "peak memory, bytes",
 }
 # Powers of D, N and v in the leading term of what each measure costs.
 SLOPES = {

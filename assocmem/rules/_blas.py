@@ -146,6 +146,12 @@ def solve_lower(factor: Matrix, rows: Matrix, *, unit_diagonal: bool = False) ->
     return transposed
 
 
+def norm(matrix: Matrix) -> float:
+    """Frobenius norm, also of numbers whose squares would leave the number range."""
+    nrm2 = blas.snrm2 if matrix.dtype == np.float32 else blas.dnrm2
+    return float(nrm2(np.ascontiguousarray(matrix).reshape(-1)))
+
+
 def row_squares(rows: Matrix) -> Matrix:
     """Squared length of every row."""
     rows = np.ascontiguousarray(rows)

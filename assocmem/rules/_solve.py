@@ -127,7 +127,7 @@ def solve(
         if noise < BLURRED:
             solution = _cleared(factor, penalty, noise, solution, keep_more=True)
         return np.ascontiguousarray(solution * unit), Solution("Cholesky", alpha)
-    lost = np.finfo(np.float64).eps * (rounding_cross / size) / float(np.linalg.norm(target))
+    lost = float(np.finfo(np.float64).eps) * (rounding_cross / size) / float(np.linalg.norm(target))
     tolerance = max(CONVERGED, noise, lost)
     best = None
     for shift in SHIFTS:

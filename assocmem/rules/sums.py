@@ -14,6 +14,7 @@ from assocmem.rules._blas import (
     add_product,
     cholesky,
     cholesky_solve,
+    norm,
     row_squares,
     symmetric_product,
 )
@@ -70,7 +71,7 @@ class SumRule(Rule):
     def _note_rounding(self, state: State, n_rows: int) -> None:
         super()._note_rounding(state, n_rows)
         changes = np.sqrt(1.0 + n_rows / ROWS_ROUNDED_ONCE)
-        state["rounding_cross"][...] = np.hypot(state["rounding_cross"], changes * np.linalg.norm(state["cross"]))
+        state["rounding_cross"][...] = np.hypot(state["rounding_cross"], changes * norm(state["cross"]))
 
     def magnitude(self, state: State) -> float:
         """Return the mean eigenvalue of G."""
@@ -123,7 +124,7 @@ def add_to_sums(
         add_gram_single(state["gram"], features, factor)
         product = features.T @ values
         state["cross"] += np.float64(factor) * product
-        blurred = EPS_RATIO * float(np.linalg.norm(product))
+        blurred = EPS_RATIO * norm(product)
         state["rounding_cross"][...] = np.hypot(state["rounding_cross"], blurred)
         blurred = squared_size(features) / features.shape[1] * EPS_RATIO
         state["rounding"][...] = np.hypot(state["rounding"], blurred)
@@ -158,7 +159,7 @@ def exchange_in_sums(state: State, features: NDArray[Any], old: NDArray[Any], ne
 def merge_sums(state: State, other: State) -> State:
     """Add the sums of two memories, and join their fixed recalls."""
     sums = {name: state[name] + other[name] for name in ("gram", *OF_VALUES, "n_noisy", "n_shifted")}
-    sums["rounding_cross"] = np.hypot(state["rounding_cross"], other["rounding_cross"])
+    sums["rounding_cross"] = np.array(np.hypot(state["rounding_cross"], other["rounding_cross"]))
     return {**sums, **merged(state, other)}
 
 
