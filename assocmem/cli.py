@@ -274,7 +274,7 @@ def refuse_unwritable(out: Path, *inputs: Path) -> None:
         raise FileNotFoundError(f"there is no directory {out.parent}; expected an existing one; create it")
     for path in inputs:
         if out.resolve() == path.resolve() or (out.exists() and path.exists() and out.samefile(path)):
-            raise ValueError(f"{out} is given twice, to be written and for something else; expected two files")
+            raise ValueError(f"{out} is both read and written, or written twice; expected two files; choose another")
 
 
 # ----------------------------------------------------------------------------------------- what users see

@@ -238,7 +238,7 @@ def test_noise_order_chunks_and_merging_change_nothing(seed, noise):
     merged = halves[0].merge(halves[1])
     assert merged.n_stored == whole.n_stored == 40
     for name, array in whole._state.items():
-        if name != "rounding":  # it counts the writes
+        if not name.startswith("rounding"):  # these count the writes
             assert relative(merged._state[name], array) < 1e-12
 
 
