@@ -284,6 +284,8 @@ class Editing(MemoryCore):
         penalty: float,
     ) -> None:
         """Make the state one whose weights are those before and their smallest change in a metric."""
+        if state["n_stored"] == 0:
+            raise ValueError("nothing is stored; expected pairs before an edit in another metric; store some first")
         fixed, values = fixed_rows(state)
         if penalty == 0:
             change = smallest_change(metric, fixed[:0], fixed, values - fixed @ before, 0.0)

@@ -151,6 +151,8 @@ def test_small_refusals():
     assert memory.n_stored == 20
     with pytest.raises(ValueError, match="penalty is 1e-320; expected 0 or at least 1e-150"):
         memory.edit(KEYS[0], [1.0, 2.0], penalty=1e-320)
+    with pytest.raises(ValueError, match="nothing is stored; expected pairs before an edit in another metric"):
+        AssociativeMemory(8, 2, rule=Ridge(0.1)).edit(KEYS[0], [1.0, 2.0], metric=KEYS)
     with pytest.raises(ValueError, match="metric has rows of different lengths"):
         memory.edit(KEYS[0], [1.0, 2.0], metric=[[1, 2], [3]])
     with pytest.raises(ValueError, match=r"weight has shape \(0, 0\)"):
