@@ -1,4 +1,4 @@
-"""Arguments become arrays here, or are refused here: what was given, what was expected, what to do."""
+"""Conversion and refusal of arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from assocmem._jit import reduction
+from assocmem.core.jit import reduction
 
 # Squared features of longer or shorter keys would leave the range of the floating point type.
 NORM_RANGE: Final = {"float64": (1e-150, 1e150), "float32": (1e-15, 1e15)}
@@ -26,11 +26,10 @@ def as_size(name: str, value: Any, smallest: int = 1) -> int:
         size = operator.index(value)
     except TypeError:
         raise TypeError(
-            f"{name} is {value!r} ({type(value).__name__}); expected an integer of at least {smallest}; "
-            f"pass for example {name}={max(smallest, 1)}"
+            f"{name} must be an integer of at least {smallest}, got {value!r} ({type(value).__name__})"
         ) from None
     if size < smallest:
-        raise ValueError(f"{name} is {size}; expected an integer of at least {smallest}; pass a larger one")
+        raise ValueError(f"{name} must be an integer of at least {smallest}, got {size}")
     return size
 
 
@@ -44,11 +43,9 @@ def as_number(name: str, value: Any, low: float, high: float, *, open_low: bool 
     except OverflowError:
         number = math.inf
     except (TypeError, ValueError):
-        raise TypeError(
-            f"{name} is {value!r} ({type(value).__name__}); expected a real number in {interval}; pass a number"
-        ) from None
+        raise TypeError(f"{name} must be a real number in {interval}, got {value!r} ({type(value).__name__})") from None
     if not math.isfinite(number) or number > high or number < low or (open_low and number == low):
-        raise ValueError(f"{name} is {number}; expected a number in {interval}; choose one inside the interval")
+        raise ValueError(f"{name} must be a number in {interval}, got {number}")
     return number
 
 
@@ -61,32 +58,29 @@ def as_array(name: str, value: ArrayLike, low: float, high: float, *, open_low: 
             raise TypeError
     except (TypeError, ValueError):
         raise TypeError(
-            f"{name} is {value!r} ({type(value).__name__}); expected real numbers in {interval}; "
-            f"pass a number or an array of numbers"
+            f"{name} must be a real number in {interval} or an array of them, got {value!r} ({type(value).__name__})"
         ) from None
     array = given.astype(np.float64)
     # A NaN fails every comparison: this form catches it.
     outside = ~((array > low) if open_low else (array >= low)) | ~(array <= high)
     if outside.any():
-        raise ValueError(
-            f"{name} holds {array[outside].flat[0]}; expected numbers in {interval}; choose them inside the interval"
-        )
+        raise ValueError(f"{name} must hold numbers in {interval}, got {array[outside].flat[0]}")
     return array
 
 
 def as_choice(name: str, value: Any, known: Sequence[str]) -> str:
     """Return a name that is one of the known, or refuse."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}; check the spelling")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
     return value
 
 
 def refuse_uncallable(name: str, value: Any) -> None:
-    """Refuse what is neither None nor can be called."""
+    """Refuse a progress function that is neither None nor callable."""
     if value is not None and not callable(value):
         raise TypeError(
-            f"{name} is {value!r} ({type(value).__name__}); expected a function of the number of further pairs that "
-            f"are done, for example a bar's update; pass one, or none"
+            f"{name} must be a function of the number of further pairs that are done, for example a bar's update, "
+            f"got {value!r} ({type(value).__name__})"
         )
 
 
@@ -97,33 +91,25 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     except (TypeError, ValueError, SyntaxError):
         name = "unknown"
     if name not in NORM_RANGE:
-        raise ValueError(f"dtype is {dtype!r}; expected 'float32' or 'float64'; pass one of the two")
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
     known: np.dtype[Any] = np.dtype(name)
     return known
 
 
 def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], bool]:
-    """Return a real array of shape (N, width), not copied if it is an array, and whether one row was given.
-
-    Raises
-    ------
-    TypeError
-        If the entries are complex, text, objects or anything else that is not a real number.
-    ValueError
-        If the rows differ in length, or their length is not `width`.
-    """
+    """Return a real array of shape (N, width), not copied if it is an array, and whether one row was given."""
     if not isinstance(array, np.ndarray):
         try:
             array = np.asarray(array)
         except ValueError:
             raise ValueError(
-                f"{name} have rows of different lengths; expected a table of shape (N, {width}) or one row "
-                f"({width},); pad or drop the odd rows"
+                f"{name} have rows of different lengths; expected shape (N, {width}) or ({width},). Pad or drop the "
+                f"odd rows"
             ) from None
         if array.size == 0 and array.dtype == np.float64:
             array = array.reshape(0, width) if array.ndim < 2 else array
     elif type(array) is not np.ndarray and np.ma.is_masked(array):
-        raise TypeError(f"{name} are masked; expected every entry; drop the rows, or fill them with filled()")
+        raise TypeError(f"{name} are masked; expected every entry. Drop the rows, or fill them with filled()")
     refuse_bad_kind(name, array.dtype)
     refuse_bad_shape(name, array.shape, width)
     single = array.ndim == 1
@@ -131,21 +117,18 @@ def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], boo
 
 
 def refuse_bad_kind(name: str, dtype: np.dtype[Any]) -> None:
-    """Refuse the dtype of what is not real numbers."""
+    """Refuse a dtype that is not one of real numbers."""
     if dtype.kind not in "fiub":
         raise TypeError(
-            f"{name} have dtype {dtype}; expected real numbers; "
-            + ("store the real and imaginary parts side by side" if dtype.kind == "c" else "convert them first")
+            f"{name} have dtype {dtype}; expected real numbers"
+            + (". Store the real and imaginary parts side by side" if dtype.kind == "c" else "")
         )
 
 
 def refuse_bad_shape(name: str, shape: tuple[int, ...], width: int) -> None:
-    """Refuse the shape of what is neither rows of this width nor one of them."""
+    """Refuse a shape other than (N, width) and (width,)."""
     if len(shape) not in (1, 2) or shape[-1] != width:
-        raise ValueError(
-            f"{name} have shape {tuple(shape)}; expected (N, {width}) or ({width},); "
-            f"reshape them, or build the memory for another size"
-        )
+        raise ValueError(f"{name} have shape {tuple(shape)}; expected (N, {width}) or ({width},)")
 
 
 def as_rows(name: str, array: ArrayLike, width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], bool]:
@@ -155,7 +138,7 @@ def as_rows(name: str, array: ArrayLike, width: int, dtype: np.dtype[Any]) -> tu
 
 
 def to_dtype(table: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Convert rows; what is too large for the dtype becomes infinite, which the checks of the rows refuse."""
+    """Convert rows; numbers too large for the dtype become infinite, which the checks of the rows refuse."""
     if table.dtype == dtype:
         return np.ascontiguousarray(table)
     with np.errstate(over="ignore"):
@@ -191,7 +174,7 @@ def _first_bad_row(rows: NDArray[Any], low: float, high: float) -> tuple[int, in
 
 
 def refuse_nonfinite(name: str, rows: NDArray[Any], first_row: int = 0) -> None:
-    """Refuse rows that hold NaN or infinity; `first_row` is the number of rows[0] in what the caller was given."""
+    """Refuse rows that hold NaN or infinity; `first_row` is the number of rows[0] in the batch."""
     bad, _ = _first_bad_row(rows, 0.0, 0.0)
     if bad >= 0:
         raise ValueError(_nonfinite_message(name, rows, bad, first_row))
@@ -207,13 +190,13 @@ def refuse_bad_keys(rows: NDArray[Any], bias: float, first_row: int = 0) -> None
         raise ValueError(_nonfinite_message("keys", rows, bad, first_row))
     if reason == _ZERO:
         raise ValueError(
-            f"key {first_row + bad} is all zeros; expected a key with a direction, since a zero key has no features; "
-            f"drop it, or build the memory with a bias, for example bias=1.0"
+            f"key {first_row + bad} is all zeros, so it has no features. Drop it, or build the memory with a bias, for "
+            f"example bias=1.0"
         )
     norm = float(np.linalg.norm(rows[bad].astype(np.longdouble)))
     raise ValueError(
         f"key {first_row + bad} has norm {norm:.3g}; expected a norm between {low:g} and {high:g} for "
-        f"{rows.dtype.name}, so that squared features stay in range; rescale the keys"
+        f"{rows.dtype.name}, so that squared features stay in range. Rescale the keys"
     )
 
 
@@ -221,7 +204,7 @@ def _nonfinite_message(name: str, rows: NDArray[Any], row: int, first_row: int) 
     column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
     return (
         f"{name} row {first_row + row}, column {column} is {rows[row, column]} in {rows.dtype.name}; "
-        f"expected finite numbers; drop or repair the row"
+        f"expected finite numbers. Drop or repair the row"
     )
 
 
@@ -233,25 +216,45 @@ def refuse_bad_values(rows: NDArray[Any], first_row: int = 0) -> None:
         raise ValueError(_nonfinite_message("values", rows, bad, first_row))
     if bad >= 0:
         raise ValueError(
-            f"value {first_row + bad} has a norm beyond {high:g}; expected at most that for {rows.dtype.name}, so "
-            f"that squares stay in range; rescale the values"
+            f"value {first_row + bad} has a norm beyond {high:g}, the largest for {rows.dtype.name} whose squares stay "
+            f"in range. Rescale the values"
         )
 
 
 def refuse_bad_out(out: Any, shape: tuple[int, int], source: NDArray[Any]) -> None:
-    """Refuse an array that cannot take recalled values."""
+    """Refuse an array into which recalled values cannot be written."""
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype.kind != "f":
         found = f"shape {out.shape} and dtype {out.dtype}" if isinstance(out, np.ndarray) else f"type {type(out)}"
-        raise ValueError(f"out has {found}; expected a floating point array of shape {shape}; pass one, or none")
+        raise ValueError(f"out has {found}; expected a floating point array of shape {shape}")
     if not out.flags.writeable:
-        raise ValueError("out is read-only; expected an array that can be written; pass another, or none")
-    if np.may_share_memory(out, source):
-        raise ValueError("out overlaps the keys; expected memory of its own; pass another array, or none")
+        raise ValueError("out is read-only; expected an array that can be written")
+    if _overlap(out, source):
+        raise ValueError("out overlaps the keys; expected memory of its own")
+
+
+def _overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether two arrays have a byte in common; where that is hard to tell, whether their bounds overlap."""
+    try:
+        return np.shares_memory(one, other, max_work=1000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return np.may_share_memory(one, other)
+
+
+_KERNEL_DTYPES: Final = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+def refuse_unchecked(name: str, rows: NDArray[Any], width: int, dtypes: tuple[np.dtype[Any], ...] = ()) -> None:
+    """Refuse rows on which a compiled loop would read out of bounds; cheap, it does not look at the numbers."""
+    if rows.shape[1:] != (width,) or rows.dtype not in (dtypes or _KERNEL_DTYPES) or not rows.flags.c_contiguous:
+        expected = " or ".join(dtype.name for dtype in dtypes or _KERNEL_DTYPES)
+        order = "contiguous" if rows.flags.c_contiguous else "not contiguous"
+        raise ValueError(
+            f"{name} must be a contiguous {expected} array of shape (N, {width}), got {rows.dtype} of shape "
+            f"{rows.shape}, {order}"
+        )
 
 
 def refuse_unequal_lengths(n_keys: int, n_values: int) -> None:
     """Refuse N keys with M values."""
     if n_keys != n_values:
-        raise ValueError(
-            f"{n_keys} keys came with {n_values} values; expected one value for every key; pass arrays of equal length"
-        )
+        raise ValueError(f"{n_keys} keys came with {n_values} values; expected one value for every key")

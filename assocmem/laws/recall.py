@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from assocmem import _checks
-from assocmem.channels import channel_bits, wrong_among
+from assocmem.core import checks
+from assocmem.laws.channels import channel_bits, wrong_among
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -41,11 +41,6 @@ def feature_cosine(cosine: ArrayLike, key_dim: int, expansion: int) -> Array:
     -------
     array of the shape of `cosine`
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a cosine or a size is out of range.
-
     References
     ----------
     The covariance of |z| and |z'| for Gaussians at correlation ρ is (2/π)(√(1−ρ²) + ρ asin ρ − 1): Cho and Saul
@@ -56,7 +51,7 @@ def feature_cosine(cosine: ArrayLike, key_dim: int, expansion: int) -> Array:
     >>> feature_cosine([0.0, 0.9, 1.0], key_dim=128, expansion=3).round(4)
     array([0.   , 0.808, 1.   ])
     """
-    rho = _checks.as_array("cosine", cosine, 0.0, 1.0)
+    rho = checks.as_array("cosine", cosine, 0.0, 1.0)
     d, m = _sizes(key_dim, expansion)
     # ρ asin ρ − (1 − √(1−ρ²)), the latter as ρ²/(1 + √(1−ρ²)): near 0 this keeps half of its digits' worth, not none.
     even = (rho * np.arcsin(rho) - rho**2 / (1 + np.sqrt((1 - rho) * (1 + rho)))) / (np.pi / 2 - 1)
@@ -77,7 +72,7 @@ def feature_cosine_gap(cosine: ArrayLike, key_dim: int, expansion: int) -> Array
     >>> feature_cosine_gap([0.0, 1 - 1e-15, 1.0], key_dim=128, expansion=3)
     array([1.00000000e+00, 2.31210426e-15, 0.00000000e+00])
     """
-    rho = _checks.as_array("cosine", cosine, 0.0, 1.0)
+    rho = checks.as_array("cosine", cosine, 0.0, 1.0)
     d, m = _sizes(key_dim, expansion)
     angle = np.arccos(rho)
     # With ρ = cos θ: 1 − even = (π/2 (1 − cos θ) − (sin θ − θ cos θ)) / (π/2 − 1).
@@ -85,7 +80,7 @@ def feature_cosine_gap(cosine: ArrayLike, key_dim: int, expansion: int) -> Array
     return np.asarray(np.minimum((d * (1 - rho) + m * even_gap) / (d + m), 1.0))
 
 
-def crowding(key_dim: int, expansion: int) -> float:
+def feature_correlation(key_dim: int, expansion: int) -> float:
     """Mean square of the covariance of the features, tr C² / D: 1 if they were uncorrelated, more for m near d²/2.
 
     Two units whose rows have cosine c are correlated by a (c² − 1/d), a = (1/π)/(1 − 2/π), for keys of a given norm:
@@ -98,14 +93,9 @@ def crowding(key_dim: int, expansion: int) -> float:
     key_dim, expansion : int
         As in `AssociativeMemory`; count a bias as one more key_dim.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is out of range.
-
     Examples
     --------
-    >>> [round(crowding(128, expansion), 3) for expansion in (1, 3, 16, 32)]
+    >>> [round(feature_correlation(128, expansion), 3) for expansion in (1, 3, 16, 32)]
     [1.003, 1.022, 1.171, 1.358]
     """
     d, m = _sizes(key_dim, expansion)
@@ -126,13 +116,13 @@ def _sine_minus_angle_cosine(angle: Array) -> Array:
 
 def _sizes(key_dim: int, expansion: int) -> tuple[int, int]:
     """Return d and m."""
-    d = _checks.as_size("key_dim", key_dim)
-    return d, _checks.as_size("expansion", expansion) * 2 ** (d - 1).bit_length()
+    d = checks.as_size("key_dim", key_dim)
+    return d, checks.as_size("expansion", expansion) * 2 ** (d - 1).bit_length()
 
 
 def _kappa_and_gap(kappa: ArrayLike, gap: ArrayLike | None) -> tuple[Array, Array]:
-    known = _checks.as_array("kappa", kappa, 0.0, 1.0)
-    return known, 1 - known if gap is None else _checks.as_array("gap", gap, 0.0, 1.0)
+    known = checks.as_array("kappa", kappa, 0.0, 1.0)
+    return known, 1 - known if gap is None else checks.as_array("gap", gap, 0.0, 1.0)
 
 
 # ---------------------------------------------------------------------------------------------- recalled values
@@ -160,8 +150,8 @@ class Recalled:
     variance: Array
     shortfall: Array
 
-    def crowded(self, factor: float) -> Recalled:
-        """Return the law with `factor` times the variance, from `crowding`."""
+    def scaled(self, factor: float) -> Recalled:
+        """Law with `factor` times the variance, for example `feature_correlation`."""
         return Recalled(self.mean, self.variance * factor, self.shortfall)
 
     @property
@@ -181,41 +171,6 @@ class Recalled:
         """Mean squared error of a value of variance 1."""
         return np.asarray(self.shortfall**2 + self.variance)
 
-    def wrong_codeword(self, n_codewords: ArrayLike, value_dim: ArrayLike) -> Array:
-        """Probability that another of C random ±1 codewords of length v is nearer to the recalled value.
-
-        Given the recalled y, the score y·c/‖y‖ of each of the C − 1 others is a standard Gaussian. That of the right
-        one is Gaussian around √v·a/n with variance s²(s + a²/2)/n⁶, to first order in 1/√v, where a is the mean, s
-        the variance and n² = a² + s: what noise adds along the codeword it also adds to ‖y‖. For v of about 30 or
-        more. If the stored values come from a codebook with fewer codewords than v, crosstalk prefers codewords, and
-        the error is larger than this.
-
-        Parameters
-        ----------
-        n_codewords : array, at least 2
-            Size of the codebook.
-        value_dim : array, at least 1
-            Length of a codeword.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a number is out of range.
-
-        Examples
-        --------
-        >>> hebbian_law(load=1.0).wrong_codeword(n_codewords=[10, 1000], value_dim=32).round(4)
-        array([0.0011, 0.0891])
-        """
-        length = np.sqrt(_checks.as_array("value_dim", value_dim, 1, _LARGEST))
-        squares = self.mean**2 + self.variance
-        with np.errstate(divide="ignore", invalid="ignore"):
-            own = self.mean * length / np.sqrt(squares)
-            noise = self.variance / squares  # in [0, 1]
-            spread = noise * np.sqrt(noise + (1 - noise) / 2)
-        nothing = squares == 0
-        return wrong_among(n_codewords, np.where(nothing, 0.0, own), np.where(nothing, 1.0, spread))
-
     def wrong_class(self, n_classes: ArrayLike) -> Array:
         """Probability that another of C one-hot outputs is larger than the right one.
 
@@ -226,11 +181,6 @@ class Recalled:
         ----------
         n_classes : array, at least 2
             Outputs that compete.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a number is out of range.
 
         Examples
         --------
@@ -254,17 +204,12 @@ def hebbian_law(load: ArrayLike, kappa: ArrayLike = 1.0, gap: ArrayLike | None =
     gap : array in [0, 1], optional
         1 − κ where κ is too near 1 to know it, from `feature_cosine_gap`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is out of range.
-
     Examples
     --------
     >>> hebbian_law(load=[0.2, 0.8]).sign_error.round(4)
     array([0.0127, 0.1318])
     """
-    y = _checks.as_array("load", load, 0.0, _LARGEST)
+    y = checks.as_array("load", load, 0.0, _LARGEST)
     mean, shortfall, variance = np.broadcast_arrays(*_kappa_and_gap(kappa, gap), y)
     return Recalled(mean, variance, shortfall)
 
@@ -287,11 +232,6 @@ def ridge_law(
     kappa, gap : array in [0, 1]
         As in `hebbian_law`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is out of range.
-
     References
     ----------
     Marchenko and Pastur (1967); Hastie, Montanari, Rosset and Tibshirani (2022), "Surprises in high-dimensional
@@ -305,8 +245,8 @@ def ridge_law(
     array([0.    , 0.1587])
     """
     y, lam, k, g = np.broadcast_arrays(
-        _checks.as_array("load", load, 0.0, _LARGEST),
-        _checks.as_array("penalty", penalty, 0.0, _LARGEST),
+        checks.as_array("load", load, 0.0, _LARGEST),
+        checks.as_array("penalty", penalty, 0.0, _LARGEST),
         *_kappa_and_gap(kappa, gap),
     )
     # Beyond, it is the Hebbian rule to a hundred digits, but the squares of its small recalls would vanish.
@@ -344,11 +284,6 @@ def delta_law(
     kappa, gap : array in [0, 1]
         As in `hebbian_law`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is out of range, or a pair is older than the memory.
-
     References
     ----------
     docs/theory.md; the method of Slock (1993), "On the convergence behavior of the LMS and the normalized LMS
@@ -359,9 +294,9 @@ def delta_law(
     >>> delta_law(load=1.0, age=[0.0, 0.5, 1.0]).sign_error.round(4)
     array([0.    , 0.1925, 0.3218])
     """
-    y = _checks.as_array("load", load, 0.0, _LARGEST)
-    x = _checks.as_array("age", age, 0.0, _LARGEST)
-    eta = _checks.as_number("rate", rate, 0.0, 2.0, open_low=True)
+    y = checks.as_array("load", load, 0.0, _LARGEST)
+    x = checks.as_array("age", age, 0.0, _LARGEST)
+    eta = checks.as_number("rate", rate, 0.0, 2.0, open_low=True)
     k, g = _kappa_and_gap(kappa, gap)
     if (x > y).any():
         raise ValueError(f"age holds {float(x.max())}; expected at most the load; a pair is not older than the memory")
@@ -393,11 +328,6 @@ def best_penalty(load: ArrayLike, kappa: ArrayLike, gap: ArrayLike | None = None
     array
         The relative penalty α / (D · mean ‖x‖²); infinite at κ = 0.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is out of range.
-
     References
     ----------
     Bishop (1995), "Training with noise is equivalent to Tikhonov regularization".
@@ -407,7 +337,7 @@ def best_penalty(load: ArrayLike, kappa: ArrayLike, gap: ArrayLike | None = None
     >>> best_penalty(load=0.5, kappa=[1.0, 0.8])
     array([0.     , 0.28125])
     """
-    y = _checks.as_array("load", load, 0.0, _LARGEST)
+    y = checks.as_array("load", load, 0.0, _LARGEST)
     k, g = _kappa_and_gap(kappa, gap)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.asarray(np.where(g == 0, 0.0, y * (g * (1 + k)) / k**2))
@@ -428,11 +358,6 @@ def bits_per_weight(load: ArrayLike, law: Recalled) -> Array:
     array
         Bits per weight; its share of the best possible is this over `COVER_GARDNER_LIMIT`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a load is out of range.
-
     References
     ----------
     Shannon (1948): capacity of the binary symmetric channel.
@@ -442,5 +367,5 @@ def bits_per_weight(load: ArrayLike, law: Recalled) -> Array:
     >>> bits_per_weight(load=[0.5, 1.0, 2.0], law=ridge_law(load=[0.5, 1.0, 2.0])).round(4)
     array([0.5   , 1.    , 0.7378])
     """
-    y = _checks.as_array("load", load, 0.0, _LARGEST)
+    y = checks.as_array("load", load, 0.0, _LARGEST)
     return np.asarray(y * channel_bits(special.erf(law.signal / np.sqrt(2)), law.sign_error))

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assocmem import _checks
-from assocmem._jit import kernel, run_in_row_blocks
+from assocmem.core import checks
+from assocmem.core.jit import kernel
+from assocmem.core.limits import refuse_if_too_large
+from assocmem.core.threads import run_in_row_blocks
 
-_FLOAT64 = np.dtype(np.float64)
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 N_ROUNDS = 3  # one round is not enough for sparse keys (Yu et al. 2016, "Orthogonal Random Features")
 
 # Splitting a batch over threads pays once a block carries this many transformed numbers (about 50 microseconds).
@@ -132,8 +134,11 @@ def random_signs(n_blocks: int, n: int, seed: int) -> NDArray[np.int8]:
     """
     words_per_block = -(-N_ROUNDS * n // 64)
     raw = np.random.Generator(np.random.PCG64(seed)).bit_generator.random_raw(n_blocks * words_per_block)
-    bits = np.unpackbits(raw.astype("<u8").view(np.uint8).reshape(n_blocks, -1), axis=1)[:, : N_ROUNDS * n]
-    return (1 - 2 * bits.astype(np.int8)).reshape(n_blocks, N_ROUNDS, n)
+    words = raw.astype("<u8", copy=False).view(np.uint8).reshape(n_blocks, -1)
+    signs = np.ascontiguousarray(np.unpackbits(words, axis=1)[:, : N_ROUNDS * n]).view(np.int8)
+    signs *= -2  # in place: of a large projection there is no room for a second copy
+    signs += 1
+    return signs.reshape(n_blocks, N_ROUNDS, n)
 
 
 class HadamardProjection:
@@ -152,11 +157,6 @@ class HadamardProjection:
     seed : int
         Seed of the signs; equal seeds give equal bits on every machine.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is not an integer of at least 1, or the seed is not an integer of at least 0.
-
     References
     ----------
     Yu, Suresh, Choromanski, Holtmann-Rice and Kumar (2016), "Orthogonal Random Features", NeurIPS.
@@ -173,13 +173,22 @@ class HadamardProjection:
     """
 
     def __init__(self, key_dim: int, expansion: int = 1, seed: int = 0) -> None:
-        self.key_dim = _checks.as_size("key_dim", key_dim)
-        self.expansion = _checks.as_size("expansion", expansion)
-        self.seed = _checks.as_size("seed", seed, smallest=0)
+        self.key_dim = checks.as_size("key_dim", key_dim)
+        self.expansion = checks.as_size("expansion", expansion)
+        self.seed = checks.as_size("seed", seed, smallest=0)
         self.padded_dim = 1 << (self.key_dim - 1).bit_length()
         self.n_units = self.expansion * self.padded_dim
+        refuse_if_too_large(
+            f"a projection with key_dim={self.key_dim} and expansion={self.expansion}",
+            self.n_units * N_ROUNDS * 9 // 8,  # a byte for every sign, and the bits from which they are drawn
+            lambda: "Choose a smaller expansion, or reduce the keys to fewer coordinates first.",
+        )
         self.signs = random_signs(self.expansion, self.padded_dim, self.seed)
         self.signs.setflags(write=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the seed instead of the signs: small, and the signs come back read-only, as kernels are compiled."""
+        return type(self), (self.key_dim, self.expansion, self.seed)
 
     def __repr__(self) -> str:
         return f"HadamardProjection(key_dim={self.key_dim}, expansion={self.expansion}, seed={self.seed})"
@@ -195,23 +204,19 @@ class HadamardProjection:
         Returns
         -------
         (N, n_units) or (n_units,)
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the keys are not real and finite or have another length.
         """
-        table, single = _checks.as_table("keys", keys, self.key_dim)
-        rows = _checks.to_dtype(table, table.dtype if table.dtype.char == "f" else _FLOAT64)
+        table, single = checks.as_table("keys", keys, self.key_dim)
+        rows = checks.to_dtype(table, _FLOAT32 if table.dtype.char == "f" else _FLOAT64)
         projected = self.project_rows(rows)
         # A coordinate adds up the whole key, so one of them tells whether the key was finite.
         if not (math.isfinite(projected[0, 0]) if single else np.isfinite(projected[:, 0]).all()):
-            _checks.refuse_nonfinite("keys", rows)
-            _checks.refuse_bad_keys(rows, bias=1.0)  # finite, but so long that sums overflow
+            checks.refuse_nonfinite("keys", rows)
+            checks.refuse_bad_keys(rows, bias=1.0)  # finite, but so long that sums overflow
         return projected[0] if single else projected
 
     def project_rows(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Project rows (N, key_dim) that are known to be contiguous float32 or float64 -> (N, n_units)."""
+        """Project contiguous float32 or float64 rows (N, key_dim) -> (N, n_units), without a look at the numbers."""
+        checks.refuse_unchecked("rows", rows, self.key_dim)
         projected = np.empty((len(rows), self.n_units), rows.dtype)
         if len(rows) == 1:  # a tenth of the time of one short key would go into finding that there is one block
             _project_rows(0, 1, rows, self.signs, projected)
@@ -220,7 +225,8 @@ class HadamardProjection:
         return projected
 
     def project_back(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Compute Pᵀ of rows (N, n_units), contiguous float32 or float64 -> (N, key_dim)."""
+        """Apply Pᵀ to contiguous float32 or float64 rows (N, n_units) -> (N, key_dim)."""
+        checks.refuse_unchecked("rows", rows, self.n_units)
         p = self.padded_dim
         total = np.zeros((len(rows), p), rows.dtype)
         for block, (s1, s2, s3) in enumerate(self.signs):

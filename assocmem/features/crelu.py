@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from assocmem import _checks
-from assocmem._jit import kernel, reduction, run_in_row_blocks
-from assocmem.hadamard import MIN_BLOCK_SIZE, HadamardProjection, copy_into, project_block
+from assocmem.core import checks
+from assocmem.core.jit import kernel, reduction
+from assocmem.core.threads import run_in_row_blocks
+from assocmem.features.hadamard import MIN_BLOCK_SIZE, HadamardProjection, copy_into, project_block
 
 
 def crelu(x: ArrayLike, axis: int = -1) -> NDArray[Any]:
@@ -25,13 +26,6 @@ def crelu(x: ArrayLike, axis: int = -1) -> NDArray[Any]:
     Returns
     -------
     array whose `axis` is twice as long
-
-    Raises
-    ------
-    TypeError
-        If x is not real.
-    ValueError
-        If x has no such axis.
 
     References
     ----------
@@ -57,20 +51,13 @@ def inverse_crelu(features: ArrayLike, axis: int = -1) -> NDArray[Any]:
     Parameters
     ----------
     features : array whose `axis` has even length
-        What `crelu` returned.
+        Features from `crelu`.
     axis : int
         The axis that was doubled.
 
     Returns
     -------
     array whose `axis` is half as long
-
-    Raises
-    ------
-    TypeError
-        If the features are not real.
-    ValueError
-        If there is no such axis, or its length is odd.
 
     Examples
     --------
@@ -80,10 +67,7 @@ def inverse_crelu(features: ArrayLike, axis: int = -1) -> NDArray[Any]:
     array = _as_real(features)
     _refuse_missing_axis(array, axis)
     if array.shape[axis] % 2:
-        raise ValueError(
-            f"axis {axis} has length {array.shape[axis]}; expected an even length, the two halves of crelu; "
-            f"pass the axis that crelu doubled"
-        )
+        raise ValueError(f"axis {axis} must have an even length, the two halves of crelu, got {array.shape[axis]}")
     positive, negative = np.split(array, 2, axis)
     return np.asarray(positive - negative)
 
@@ -92,17 +76,17 @@ def _as_real(x: ArrayLike) -> NDArray[Any]:
     try:
         array = np.asarray(x)
     except ValueError:
-        raise ValueError("x has rows of different lengths; expected an array; pad the rows") from None
+        raise ValueError("x has rows of different lengths; expected an array. Pad the rows") from None
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"x has dtype {array.dtype}; expected real numbers; convert it first")
+        raise TypeError(f"x has dtype {array.dtype}; expected real numbers")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _refuse_missing_axis(array: NDArray[Any], axis: int) -> None:
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
-        raise TypeError(f"axis is {axis!r}; expected an integer; pass for example axis=-1")
+        raise TypeError(f"axis must be an integer, got {axis!r}")
     if not -array.ndim <= axis < array.ndim:
-        raise ValueError(f"axis is {axis} for an array of shape {array.shape}; expected an axis it has; reshape it")
+        raise ValueError(f"axis is {axis}, which an array of shape {array.shape} does not have")
 
 
 @reduction
@@ -192,11 +176,6 @@ class CReLUFeatures:
     dtype : {"float64", "float32"}
         Type of keys and features.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a size, the bias or the dtype is unusable.
-
     Examples
     --------
     >>> import numpy as np
@@ -219,15 +198,15 @@ class CReLUFeatures:
         seed: int = 0,
         dtype: DTypeLike = "float64",
     ) -> None:
-        self.key_dim = _checks.as_size("key_dim", key_dim)
-        self.dtype = _checks.as_dtype(dtype)
+        self.key_dim = checks.as_size("key_dim", key_dim)
+        self.dtype = checks.as_dtype(dtype)
         if not isinstance(whiten, (bool, np.bool_)):
-            raise TypeError(f"whiten is {whiten!r}; expected True or False; pass one of the two")
+            raise TypeError(f"whiten must be True or False, got {whiten!r}")
         self.whiten = bool(whiten)
-        low, high = _checks.NORM_RANGE[self.dtype.name]
-        self.bias = _checks.as_number("bias", bias, -high, high)
+        low, high = checks.NORM_RANGE[self.dtype.name]
+        self.bias = checks.as_number("bias", bias, -high, high)
         if self.bias and abs(self.bias) < low:
-            raise ValueError(f"bias is {self.bias}; expected 0 or at least {low:g}; choose it like a typical key")
+            raise ValueError(f"bias must be 0 or at least {low:g}, got {self.bias}. Choose it like a typical key")
         self.projection = HadamardProjection(self.key_dim + bool(self.bias), expansion, seed)
         self.expansion = self.projection.expansion
         self.seed = self.projection.seed
@@ -236,7 +215,7 @@ class CReLUFeatures:
         self._linear, self._scale, self._mean = self._coefficients()
 
     def _coefficients(self) -> tuple[float, float, float]:
-        """What `fold` multiplies the key with, the units with, and what it subtracts per unit of ‖x‖."""
+        """Factors of the key and of the units in `fold`, and the mean of a unit per ‖x‖."""
         if not self.whiten:
             return float(np.sqrt(self.expansion / 2)), float(np.sqrt(0.5)), 0.0
         d, p = self.projection.key_dim, self.projection.padded_dim
@@ -249,8 +228,8 @@ class CReLUFeatures:
         )
 
     def _checked(self, keys: ArrayLike) -> tuple[NDArray[Any], bool]:
-        rows, single = _checks.as_rows("keys", keys, self.key_dim, self.dtype)
-        _checks.refuse_bad_keys(rows, self.bias)
+        rows, single = checks.as_rows("keys", keys, self.key_dim, self.dtype)
+        checks.refuse_bad_keys(rows, self.bias)
         return rows, single
 
     def _extended(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -269,12 +248,6 @@ class CReLUFeatures:
         Returns
         -------
         (N, n_units) or (n_units,)
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the keys are not real and finite, have another length, are zero without a bias, or are too long or
-            too short for the dtype.
         """
         rows, single = self._checked(keys)
         projected = self.projection.project_rows(self._extended(rows))
@@ -283,7 +256,7 @@ class CReLUFeatures:
     def expand(self, keys: ArrayLike) -> NDArray[Any]:
         """Literal CReLU features: φ(x) = [relu(P x), relu(−P x)].
 
-        Parameters and refusals as in `project`.
+        Parameters as in `project`.
 
         Returns
         -------
@@ -292,9 +265,9 @@ class CReLUFeatures:
         return crelu(self.project(keys))
 
     def fold(self, keys: ArrayLike) -> NDArray[Any]:
-        """Folded features, what the learning rules see.
+        """Folded features ψ(x), on which the learning rules work.
 
-        Parameters and refusals as in `project`.
+        Parameters as in `project`.
 
         Returns
         -------
@@ -305,13 +278,21 @@ class CReLUFeatures:
         return folded[0] if single else folded
 
     def fold_rows(self, rows: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Fold rows (N, key_dim) that are known to be checked and contiguous -> (N, rank), into `out` if given."""
+        """Fold contiguous rows (N, key_dim) of the dtype -> (N, rank), into `out` if given, without `fold`'s checks."""
+        checks.refuse_unchecked("rows", rows, self.key_dim, (self.dtype,))
+        if out is not None and not (
+            out.shape == (len(rows), self.rank) and out.dtype == self.dtype and out.flags.carray
+        ):
+            raise ValueError(
+                f"out must be a contiguous, writeable {self.dtype} array of shape {(len(rows), self.rank)}, got "
+                f"{out.dtype} of shape {out.shape}"
+            )
         folded = np.empty((len(rows), self.rank), self.dtype) if out is None else out
         run_in_row_blocks(_fold_rows, len(rows), MIN_BLOCK_SIZE // self.n_units, rows, *self.kernel_arguments, folded)
         return folded
 
     def configuration(self) -> dict[str, Any]:
-        """The parameters with which to build the same features again, as JSON can hold them."""
+        """Parameters of the same features, as JSON can hold them."""
         return {
             "key_dim": self.key_dim,
             "expansion": self.expansion,
@@ -323,7 +304,7 @@ class CReLUFeatures:
 
     @property
     def kernel_arguments(self) -> tuple[float, NDArray[np.int8], float, float, float]:
-        """What `fold_key` needs beside the key: bias, signs, linear, scale, mean."""
+        """Arguments of `fold_key` after the key: bias, signs, linear, scale, mean."""
         return self.bias, self.projection.signs, self._linear, self._scale, self._mean
 
     def unfold(self, weights: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -335,7 +316,7 @@ class CReLUFeatures:
         Parameters
         ----------
         weights : (rank, value_dim)
-            What the rule's `weights` returned.
+            Folded weights, from the rule's `solve`.
 
         Returns
         -------
@@ -343,16 +324,11 @@ class CReLUFeatures:
             W₊ and W₋.
         offset : (value_dim,)
             Zero unless the features are whitened.
-
-        Raises
-        ------
-        ValueError
-            If the weights do not have `rank` rows.
         """
         folded = np.ascontiguousarray(_as_real(weights), self.dtype)
         if folded.ndim != 2 or len(folded) != self.rank:
             raise ValueError(
-                f"weights have shape {folded.shape}; expected ({self.rank}, value_dim); pass a rule's folded weights"
+                f"weights have shape {folded.shape}; expected ({self.rank}, value_dim), a rule's folded weights"
             )
         d = self.projection.key_dim
         on_key, on_units = folded[:d], folded[d:]
@@ -367,6 +343,11 @@ class CReLUFeatures:
 
         The inverse of `unfold`.
         """
+        shape = positive.shape
+        if len(shape) != 2 or shape[0] != self.n_units or negative.shape != shape:
+            raise ValueError(
+                f"literal weights must both have shape ({self.n_units}, value_dim), got {shape} and {negative.shape}"
+            )
         even, odd = 0.5 * (positive + negative), 0.5 * (positive - negative)
         # unfold() multiplied P with the weights on the key; PᵀP = k I takes it back.
         on_key = self.projection.project_back(np.ascontiguousarray(odd.T)).T / self._linear
@@ -379,6 +360,7 @@ class CReLUFeatures:
         return float(np.sqrt(2 / (np.pi * self.projection.padded_dim)))
 
     def norms(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Norms (N,) of checked rows (N, key_dim), extended by the bias."""
+        """Norms (N,) of contiguous rows (N, key_dim) of the dtype, extended by the bias."""
+        checks.refuse_unchecked("rows", rows, self.key_dim, (self.dtype,))
         norms: NDArray[Any] = np.sqrt(np.einsum("nd,nd->n", rows, rows) + rows.dtype.type(self.bias) ** 2)
         return norms

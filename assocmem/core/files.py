@@ -18,7 +18,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-VERSION = 2
+VERSION = 3
+READABLE = (2, 3)  # format 2 had other names for a few arrays and parameters: `operations.saving` translates them
 _ENTRY = "assocmem"
 _UNFINISHED = ".unfinished"
 
@@ -29,15 +30,15 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
     Raises
     ------
     OSError
-        If the directory does not exist or cannot be written; a file that was there stays as it was.
+        If the directory does not exist or cannot be written; an existing file stays as it was.
     """
     metadata = {_ENTRY: json.dumps({"version": VERSION, "kind": kind, **header})}
     contiguous = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
     for name, array in contiguous.items():
         if not np.isfinite(array).all():
             raise ValueError(
-                f"array {name} holds NaN or infinity, from numbers that left the range of {array.dtype}; expected "
-                f"finite numbers; nothing was saved, load the last file that was"
+                f"array {name} holds NaN or infinity, from numbers that left the range of {array.dtype}. Since such a "
+                f"file could not be used, nothing was saved"
             )
     with replacing(Path(os.fsdecode(path))) as temporary:
         safetensors.numpy.save_file(contiguous, temporary, metadata)
@@ -52,30 +53,32 @@ def replacing(path: Path) -> Iterator[str]:
     temporary = os.path.join(folder, path.name)
     try:
         yield temporary
+        # The contents must be on disk before the name is. Windows syncs only files that are open for writing, and the
+        # permissions, which come after, may forbid that.
+        with open(temporary, "r+b") as written:
+            os.fsync(written.fileno())
         _keep_permissions(temporary, path)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())  # the contents must be on disk before the name is
         os.replace(temporary, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def refuse_bad_path(path: Path) -> None:
-    """Refuse what cannot be the name of a file to write."""
+    """Refuse a directory, and a file in a directory that does not exist."""
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; expected the name of a file; add one")
+        raise IsADirectoryError(f"{path} is a directory; expected the name of a file")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no directory {path.parent}; expected an existing one; create it")
+        raise FileNotFoundError(f"there is no directory {path.parent}; create it first")
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what killed processes left of files that were to replace `path`."""
+    """Remove the unfinished replacements of `path` that killed processes left."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????{_UNFINISHED}"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _keep_permissions(temporary: str, path: Path) -> None:
-    """Give the new file the old one's permissions, or what an ordinary new file would have."""
+    """Give the new file the old one's permissions, or those of an ordinary new file."""
     if path.exists():
         mode = path.stat().st_mode & 0o777
     else:
@@ -134,9 +137,9 @@ def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Path, dic
     """Open a file of this package: its path, its header, and the library's handle."""
     location = Path(os.fsdecode(path))
     if location.is_dir():
-        raise IsADirectoryError(f"{location} is a directory; expected a file that save() wrote; name the file")
+        raise IsADirectoryError(f"{location} is a directory; expected a file that save() wrote")
     if not location.is_file():
-        raise FileNotFoundError(f"there is no file {location}; expected one that save() wrote; check the path")
+        raise FileNotFoundError(f"there is no file {location}; expected one that save() wrote")
     try:
         file: Any = safetensors.safe_open(location, framework="numpy")
     except (safetensors.SafetensorError, MemoryError) as error:
@@ -146,17 +149,13 @@ def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Path, dic
 
 
 def _refuse_file(location: Path, reason: object) -> NoReturn:
-    raise ValueError(
-        f"{location} is not a memory, or it is truncated ({reason}); expected a file that save() wrote; "
-        f"restore it from a copy"
-    ) from None
+    raise ValueError(f"{location} is not a memory, or it is truncated ({reason}). Restore it from a copy") from None
 
 
 def refuse_header(path: str | os.PathLike[str], reason: str) -> NoReturn:
     """Refuse a file because of what its header says."""
     raise ValueError(
-        f"{os.fspath(path)} has a header that this version cannot use ({reason}); expected one that save() wrote; "
-        f"restore the file from a copy"
+        f"{os.fspath(path)} has a header that this version cannot use ({reason}). Restore the file from a copy"
     ) from None
 
 
@@ -172,16 +171,15 @@ def read_header(metadata: Mapping[str, str], location: Path, kind: str) -> dict[
         version, found = header["version"], header["kind"]
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(
-            f"{location} is a safetensors file without a readable assocmem header; expected a file that save() wrote; "
-            f"check the path"
+            f"{location} is a safetensors file without a readable assocmem header; expected one that save() wrote"
         ) from None
-    if version != VERSION or type(version) is not int:
+    if version not in READABLE or type(version) is not int:
         raise ValueError(
-            f"{location} has format version {version!r}; expected {VERSION}; "
-            f"open it with the version of assocmem that wrote it"
+            f"{location} has format version {version!r}; expected one of {READABLE}. Open it with the version of "
+            f"assocmem that wrote it"
         )
     if found != kind:
-        raise ValueError(f"{location} holds a {found}; expected a {kind}; load it with the class that saved it")
+        raise ValueError(f"{location} holds a {found}; expected a {kind}. Load it with the class that saved it")
     return dict(header)
 
 
@@ -197,7 +195,7 @@ def refuse_other_layout(
         raise ValueError(
             f"{location}: array(s) {', '.join(wrong)} do not match the header; expected "
             + ", ".join(f"{name} {layout[name]}" if name in layout else f"no {name}" for name in wrong)
-            + "; the file is damaged, restore it from a copy"
+            + ". The file is damaged; restore it from a copy"
         )
 
 
@@ -206,11 +204,10 @@ def refuse_other_arrays(
     arrays: Mapping[str, NDArray[Any]],
     layout: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
 ) -> None:
-    """Refuse arrays of another layout than the header implies, or that hold NaN or infinity."""
+    """Refuse arrays whose layout the header does not imply, or that hold NaN or infinity."""
     refuse_other_layout(location, arrays, layout)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(
-                f"{location}: array {name} holds NaN or infinity; expected finite numbers; "
-                f"the file is damaged, restore it from a copy"
+                f"{location}: array {name} holds NaN or infinity. The file is damaged; restore it from a copy"
             )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from assocmem import _checks
+from assocmem.core import checks
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -34,20 +34,15 @@ def wrong_among(n_classes: ArrayLike, distance: ArrayLike, spread: ArrayLike) ->
     spread : array in [0, 1]
         Deviation of the right one.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is out of range.
-
     Examples
     --------
     >>> wrong_among(n_classes=[2, 10], distance=0.0, spread=1.0).round(9)
     array([0.5, 0.9])
     """
     shape_of = np.broadcast_arrays(
-        _checks.as_array("n_classes", n_classes, 2, _LARGEST),
-        _checks.as_array("distance", distance, 0.0, np.inf),
-        _checks.as_array("spread", spread, 0.0, 1.0),
+        checks.as_array("n_classes", n_classes, 2, _LARGEST),
+        checks.as_array("distance", distance, 0.0, np.inf),
+        checks.as_array("spread", spread, 0.0, 1.0),
     )
     classes, far, wide = (array.reshape(-1) for array in shape_of)
     wrong = np.empty(classes.shape)
@@ -66,17 +61,12 @@ def sign_channel_bits(error: ArrayLike) -> Array:
     error : array in [0, 1]
         Share of wrong signs.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an error is out of range.
-
     Examples
     --------
     >>> sign_channel_bits([0.0, 0.11, 0.5]).round(4)
     array([1.    , 0.5001, 0.    ])
     """
-    e = _checks.as_array("error", error, 0.0, 1.0)
+    e = checks.as_array("error", error, 0.0, 1.0)
     e = np.minimum(e, 1 - e)
     return channel_bits(1 - 2 * e, e)
 

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem._intrinsics import prefetch
-from assocmem._jit import kernel, reduction
-from assocmem._team import LEADER, announce, join, leave, open_shares, take_share, wait_for_others
-from assocmem.crelu import euclidean_norm, fold_key
-from assocmem.hadamard import copy_into, project_block
+from assocmem.core.intrinsics import atomic_add, prefetch
+from assocmem.core.jit import kernel, reduction
+from assocmem.features.crelu import euclidean_norm, fold_key
+from assocmem.features.hadamard import copy_into, project_block
 
 _ROWS_AT_A_TIME = 8  # each pass over the total serves eight rows, so the total costs an eighth of the traffic
 _LINES_AHEAD = 4  # of a row that comes next: what follows them is fetched without being told
@@ -82,7 +81,7 @@ def project_key(
 def gated_row_sum(projected: NDArray[Any], rows: NDArray[Any], total: NDArray[Any]) -> None:
     """Compute total (v,) = Σ |z_i| rows[i, 0 if z_i >= 0 else 1]: of the rows (units, 2, v), half is read.
 
-    The rows that are read are no stream that a processor could foresee: it is told of the next ones.
+    The processor cannot predict which rows are next, so they are prefetched.
     """
     real = total.dtype.type
     for j in range(total.shape[0]):
@@ -113,10 +112,24 @@ def gated_row_sum(projected: NDArray[Any], rows: NDArray[Any], total: NDArray[An
 
 
 @kernel
+def take_gated_shares(
+    taken: NDArray[np.int64], projected: NDArray[Any], weights: NDArray[Any], parts: NDArray[Any]
+) -> None:
+    """Sum blocks of units of literal weights (m, 2, v), each into its row of parts (n_blocks, v), until none is left.
+
+    Any number of threads may take blocks at once, counted in taken (1,); who takes which does not change a sum.
+    """
+    n_blocks = parts.shape[0]
+    length = projected.shape[0] // n_blocks
+    block = atomic_add(taken, 0, 1)
+    while block < n_blocks:
+        units = slice(block * length, (block + 1) * length)
+        gated_row_sum(projected[units], weights[units], parts[block])
+        block = atomic_add(taken, 0, 1)
+
+
+@kernel
 def recall_gated(
-    heard: int,
-    bell: NDArray[np.int64],
-    ledger: NDArray[np.int64],
     key: NDArray[Any],
     bias: float,
     signs: NDArray[np.int8],
@@ -128,28 +141,12 @@ def recall_gated(
     parts: NDArray[Any],
     value: NDArray[Any],
 ) -> float:
-    """Recall one key with literal weights (m, 2, v), for `work_together`; returns the norm of the extended key.
+    """Recall one key (key_dim,) into value (v,) with literal weights (m, 2, v); returns the norm of the extended key.
 
-    Each of the blocks of units is a share, summed into its own row of parts (n_blocks, v), so that the value does not
-    depend on who took which. scale is (n_blocks, v), or empty for weights that are what they stand for.
+    scale is (n_blocks, v), or empty for weights that are not scaled.
     """
-    norm = 0.0
-    if heard == LEADER:
-        announce(bell)  # first: a thread needs the time of the projection to wake
-        norm = project_key(key, bias, signs, scratch, projected)
-        open_shares(ledger)
-    else:
-        join(ledger)
-    n_blocks = parts.shape[0]
-    length = projected.shape[0] // n_blocks
-    share = take_share(ledger)
-    while share < n_blocks:
-        units = slice(share * length, (share + 1) * length)
-        gated_row_sum(projected[units], weights[units], parts[share])
-        share = take_share(ledger)
-    if heard != LEADER:
-        return leave(heard, bell, ledger)
-    wait_for_others(ledger)
+    norm = project_key(key, bias, signs, scratch, projected)
+    take_gated_shares(np.zeros(1, np.int64), projected, weights, parts)
     add_parts(parts, scale, offset, norm, value)
     return norm
 

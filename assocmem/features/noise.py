@@ -1,4 +1,4 @@
-"""What features of noisy keys are on average and how they vary: all noisy copies of a key at once, in closed form."""
+"""Mean and variance of the features of noisy keys, in closed form."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem._jit import kernel, run_in_row_blocks
-from assocmem.crelu import CReLUFeatures, euclidean_norm
-from assocmem.hadamard import MIN_BLOCK_SIZE, project_block
+from assocmem.core import checks
+from assocmem.core.jit import kernel
+from assocmem.core.threads import run_in_row_blocks
+from assocmem.features.crelu import CReLUFeatures, euclidean_norm
+from assocmem.features.hadamard import MIN_BLOCK_SIZE, project_block
 
 _ROOT_HALF = math.sqrt(0.5)
 _ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
@@ -83,7 +85,7 @@ def expect_noisy_rows(
     features : CReLUFeatures
         Of the memory.
     rows : (N, key_dim)
-        Keys that are known to be checked and contiguous.
+        Checked keys, contiguous and of the dtype of the features.
     noise : float in (0, 0.5)
         Share of flipped signs.
 
@@ -98,6 +100,7 @@ def expect_noisy_rows(
     ----------
     Leone, Nelson and Nottingham (1961), "The Folded Normal Distribution", Technometrics 3.
     """
+    checks.refuse_unchecked("rows", rows, features.key_dim, (features.dtype,))
     means = np.empty((len(rows), features.rank), features.dtype)
     variances = np.empty_like(means)
     arguments = (rows, *features.kernel_arguments, 1.0 - 2.0 * noise, means, variances)

@@ -1,4 +1,4 @@
-"""Instructions of the processor that numba has no names for; as plain Python where the compiler is off."""
+"""Atomic counters and prefetching, which numba lacks; plain Python where the compiler is off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from assocmem._jit import JIT_DISABLED
+from assocmem.core.jit import JIT_DISABLED
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -24,14 +24,6 @@ def _add_code(typing: Any, array: Any, place: Any, amount: Any) -> Any:
         return builder.atomic_rmw("add", _address(context, builder, signature, arguments), arguments[2], "seq_cst")
 
     return types.int64(array, types.intp, types.int64), generate
-
-
-def _read_code(typing: Any, array: Any, place: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature, arguments)
-        return builder.load_atomic(address, "seq_cst", 8, typ=ir.IntType(64))
-
-    return types.int64(array, types.intp), generate
 
 
 def _fetch_code(typing: Any, array: Any, place: Any) -> Any:
@@ -54,17 +46,12 @@ def _add_plainly(array: NDArray[np.int64], place: int, amount: int) -> int:
     return before
 
 
-def _read_plainly(array: NDArray[np.int64], place: int) -> int:
-    return int(array[place])
-
-
 def _fetch_plainly(array: NDArray[Any], place: int) -> None:
     return
 
 
-# array[place] += amount, and array[place], as one indivisible step that other threads see in order.
+# array[place] += amount as one indivisible step, which returns the number before.
 atomic_add: Any = _add_plainly if JIT_DISABLED else intrinsic(_add_code)
-atomic_read: Any = _read_plainly if JIT_DISABLED else intrinsic(_read_code)
 
 # Begin to bring array[place] into the first cache.
 prefetch: Any = _fetch_plainly if JIT_DISABLED else intrinsic(_fetch_code)

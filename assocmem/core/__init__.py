@@ -1,0 +1,1 @@
+"""What every part needs: arguments, files, compilation, threads, interrupts."""

@@ -1,0 +1,1 @@
+"""From keys to features: Hadamard projection, CReLU, noisy keys, with their kernels."""
