@@ -1,254 +1,210 @@
-"""What a learning rule is: an immutable configuration with a few functions over a flat state of named arrays."""
+"""The contract of a learning rule: an immutable configuration with a few functions over a state of arrays."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem.rules._solve import Solution
+from assocmem.core.interrupts import Uninterrupted
+from assocmem.rules.arrays import Arrays, Shape, Solution
+from assocmem.rules.sums import Sums
 
-State: TypeAlias = dict[str, NDArray[Any]]
-Layout: TypeAlias = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+if TYPE_CHECKING:
+    from assocmem.laws import Recalled
 
-FLOAT64 = np.dtype(np.float64)
-COUNT = ((), np.dtype(np.int64))
 
-# Entries that a state has once recalls were fixed by an edit: features (r, rank) and values (r, value_dim).
-FIXED = ("fixed_features", "fixed_values")
+@dataclass
+class State(Arrays):
+    """What a rule keeps. Subclasses are dataclasses with further fields: arrays, numbers or groups of arrays.
 
-# Rows whose products BLAS sums in registers before it adds them to a matrix, and so rounds it once.
-ROWS_ROUNDED_ONCE = 256
+    Parameters
+    ----------
+    shape : Shape
+        Sizes of the memory.
+    n_stored : int
+        Pairs stored and not forgotten; `Rule.store` counts them.
+    whole : bool
+        False while arrays are changed in place, and for good if that was cut off.
+    """
+
+    shape: Shape
+    n_stored: int = field(default=0, kw_only=True)
+    whole: ClassVar[bool] = True
+
+    @property
+    def sums(self) -> Sums | None:
+        """The sums over all pairs, for rules that keep them."""
+        return None
+
+    @property
+    def regularised_inverse(self) -> NDArray[np.float64] | None:
+        """A copy of (G + αI)⁻¹, lower triangle, for rules that keep it up to date."""
+        return None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether this is what `Rule.start` returns."""
+        return self.n_stored == 0
+
+    def changing(self) -> Change:
+        """A block that changes arrays in place; signals wait until its end, and an exception leaves `whole` False."""
+        return Change(self)
+
+
+class Change(Uninterrupted):
+    """A change of a state in place, from `State.changing`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._state.whole = False  # type: ignore[misc]  # shadows the class attribute, which no file holds
+
+    def __exit__(self, *raised: object) -> None:
+        if raised[0] is None:
+            self._state.whole = True  # type: ignore[misc]
+        super().__exit__(*raised)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Folded weights (rank, value_dim) that a state implies, and how they were found."""
+
+    weights: NDArray[Any]
+    solution: Solution = field(default_factory=Solution)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of a state and of the work beside it, and additions and multiplications to store a pair and to solve."""
+
+    state_bytes: int
+    work_bytes: int = 0
+    store_operations: int = 0
+    solve_operations: int = 0
 
 
 class Rule(ABC):
-    """A learning rule: how pairs of features and values change the state, and which weights the state implies.
+    """A learning rule. Subclasses are frozen dataclasses of a few numbers, and `start`, `store` and `solve`.
 
-    Subclasses are frozen dataclasses of a few numbers. Rules see features (B, rank) and values (B, value_dim) that
-    have been checked, of one floating point type, contiguous; never keys. A new rule is one new file and one entry
-    in `assocmem.rules.RULES`.
+    Features (B, rank) and values (B, value_dim) are finite, contiguous and of `shape.dtype`; a rule sees no keys.
+    `assocmem.register` makes a rule from outside the package known by its name.
     """
 
     name: ClassVar[str]
 
-    @abstractmethod
-    def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
-        """Shape and dtype of every array of the state, beside the number of pairs."""
+    # A rule that changes arrays only inside `with state.changing()` may say True; others store on a copy.
+    in_place: ClassVar[bool] = False
 
     @abstractmethod
-    def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Store a block of pairs, in place; either completely or, if it raises, not at all."""
+    def start(self, shape: Shape) -> State:
+        """Return the state of a memory that has stored nothing; ValueError if the rule does not fit the shape."""
 
     @abstractmethod
-    def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Undo `add` of a block of pairs, in place, in a state that is thrown away if this raises."""
+    def store(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+        """Store a block of pairs, in order, and add their number to `state.n_stored`."""
 
     @abstractmethod
-    def combine(self, state: State, other: State) -> State:
-        """Return the sums of a memory that stored the pairs of both; `renew` follows."""
+    def solve(self, state: State) -> Solved:
+        """Return the weights that the state implies; they may be an array of the state."""
 
-    @abstractmethod
-    def weights(self, state: State) -> NDArray[Any]:
-        """Return the folded weights (rank, value_dim) that the state implies; may be an array of the state."""
+    # ------------------------------------------------------------------------------- what others ask of a rule
 
-    def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
-        """Return the weights, and how they were found."""
-        return self.weights(state), Solution("none", self.penalty(state))
-
-    def condition(self, state: State, solution: Solution) -> float:
-        """Estimate the condition number of what `solve` factorised; NaN for a rule that solves nothing."""
-        return math.nan
-
-    def error_bound(self, state: State, weights: NDArray[Any]) -> float | None:
-        """Bound the relative rounding of the weights that the state implies; None for a rule that cannot forget."""
+    def alpha_for(self, state: State, n_pairs: int | None = None) -> float | None:
+        """Return the penalty on the squared weights in use, or for `n_pairs` like those stored; None without one."""
         return None
 
-    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bound the copies of features (N, D) that the state can hold, and return their parts (D, N) outside of it."""
+    def law(self, load: float, kappa: float, gap: float, penalty: float) -> tuple[Recalled, Any] | None:
+        """Return the law of recalls, and the shares of its entries if it is a mixture; None where none is known."""
+        return None
+
+    def tuned(self, query_cosine: float, n_pairs: int, shape: Shape) -> tuple[Rule, float]:
+        """Return the rule with the best penalty for such queries, and that penalty by D and the mean ‖x‖²."""
+        return self, 0.0
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return what a memory of this shape takes."""
+        numbers = shape.rank * shape.value_dim
+        return Cost(numbers * shape.dtype.itemsize, store_operations=2 * numbers)
+
+    def n_effective(self, state: State) -> float | None:
+        """Return the number of equally weighted pairs that tell as much; None where pairs have no weights."""
+        return float(state.n_stored)
+
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float | None:
+        """Return a bound on the relative rounding of the weights; None where none is known."""
+        return None
+
+    def recompute(self, state: State) -> None:
+        """Recompute the solution from the sums, discarding accumulated rounding, in a private copy."""
+        return
+
+    def refuse_unless_additive(self, action: str) -> None:
+        """Raise ValueError unless the state is a sum over pairs, all of one weight."""
         raise ValueError(
-            f"the rule {self.name!r} keeps no sum over keys, so it cannot tell what is left of one; expected a rule "
-            f"that does; build the memory with rule='ridge' or 'rls'"
+            f"the rule {self.name!r} cannot {action}: its weights depend on the order of the pairs, and none is kept; "
+            f"build the memory with a rule whose state is a sum, 'ridge', 'rls' or 'hebbian'"
         )
 
-    def effective_number(self, state: State) -> float | None:
-        """Return how many equally weighted pairs would tell as much; None where pairs have no weights."""
-        return float(state["n_stored"])
-
-    def magnitude(self, state: State) -> float:
-        """Return the size of the numbers whose rounding a store or a deletion leaves behind; 0 if none stays."""
-        return 0.0
-
-    def for_features(self, key_dim: int, expansion: int, whiten: bool) -> Rule:
-        """Return the rule for features of these sizes, key_dim counting a bias; most rules need not know them."""
-        return self
-
-    def penalty(self, state: State) -> float | None:
-        """Return the penalty on the squared weights in use; None for a rule without one, or before it is chosen."""
+    @property
+    def fading(self) -> str | None:
+        """The parameter by which the past fades, such as "decay=0.9"; None if all pairs weigh the same."""
         return None
 
     @property
-    def penalty_is_dear(self) -> bool:
+    def alpha_is_expensive(self) -> bool:
         """Whether choosing the penalty costs as much as solving, so that it is better kept with the solution."""
         return False
 
-    def full_layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
-        """Shape and dtype of every array of the state: beside the rule's, the pairs and how often sums were rounded."""
-        return {"n_stored": COUNT, "rounding": ((), FLOAT64), **self.layout(rank, value_dim, dtype)}
+    @property
+    def noise_cosine(self) -> float | None:
+        """The cosine of noisy queries that the penalty is chosen for, if it is."""
+        return None
 
-    def start(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> State:
-        """Return the state of a memory that has stored nothing."""
-        return {name: np.zeros(*entry) for name, entry in self.full_layout(rank, value_dim, dtype).items()}
-
-    def store(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Store a block of pairs, in place."""
-        if len(features):
-            self.add(state, features, values)
-            self._note_rounding(state, len(features))
-            state["n_stored"] += len(features)
-
-    def _note_rounding(self, state: State, n_rows: int) -> None:
-        """Add, as independent errors add, one rounding of the sums for every time that they were changed."""
-        changes = 1.0 + n_rows / ROWS_ROUNDED_ONCE
-        state["rounding"][...] = math.hypot(float(state["rounding"]), math.sqrt(changes) * self.magnitude(state))
-
-    def forget(self, state: State, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> State:
-        """Return the state of a memory that never stored these pairs; `state` itself stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If the rule cannot forget, or it can be seen that a pair was never stored.
-        """
-        left = self._without(state, blocks)
-        if left["n_stored"] == 0:  # nothing but rounding is left: begin again without it
-            left = {name: array if name in FIXED else np.zeros_like(array) for name, array in left.items()}
-        self.renew(left)
-        return left
-
-    def _without(self, state: State, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> State:
-        """Return the sums without these pairs, or refuse."""
-        self.refuse_forget()
-        left = {name: array.copy() for name, array in state.items()}
-        for features, values in blocks:
-            left["n_stored"] -= len(features)
-            if left["n_stored"] < 0:
-                raise ValueError(
-                    f"more pairs to forget than the {int(state['n_stored'])} that are stored; expected pairs that "
-                    f"were stored before; pass each of them once"
-                )
-            self.subtract(left, features, values)
-            self._note_rounding(left, len(features))
-        if state["n_stored"]:
-            self.verify(state, left)
-        return left
-
-    def replace(self, state: State, blocks: Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> State:
-        """Return the state of a memory that stored new values where it had stored old ones; `state` stays as it is.
-
-        Parameters
-        ----------
-        state : State
-            Of the pairs so far.
-        blocks : iterable of (features (B, D), old values (B, v), new values (B, v))
-            Pairs that were stored.
-
-        Raises
-        ------
-        ValueError
-            If the rule cannot forget, or it can be seen that an old pair was never stored.
-        """
-        self.refuse_forget()
-        changed = {name: state[name].copy() if name in self.of_values else state[name] for name in state}
-        changed["rounding"] = state["rounding"].copy()
-
-        def old_pairs() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-            for features, old, new in blocks:
-                self.exchange(changed, features, old, new)
-                self._note_rounding(changed, len(features))
-                yield features, old
-
-        self._without(state, old_pairs())  # refuses what was never stored
-        self.renew_solution(changed)
-        return changed
-
-    of_values: ClassVar[tuple[str, ...]] = ()  # the arrays that depend on values
-
-    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
-        """Exchange the values of pairs in the sums, in place."""
-        raise NotImplementedError
-
-    def renew_solution(self, state: State) -> None:
-        """Renew what depends on values and is not a sum, in place."""
-        return
-
-    def renew(self, state: State) -> None:
-        """Renew what is not a sum from the sums, in place, which leaves behind the rounding gathered in it."""
-        return
-
-    def merge(self, state: State, other: State) -> State:
-        """Return the state of a memory that stored the pairs of both.
-
-        Raises
-        ------
-        ValueError
-            If the rule's result depends on the order of the pairs.
-        """
-        self.refuse_merge()
-        merged = self.combine(state, other)
-        merged["n_stored"] = state["n_stored"] + other["n_stored"]
-        merged["rounding"] = np.array(math.hypot(float(state["rounding"]), float(other["rounding"])))
-        self._note_rounding(merged, 0)
-        self.renew(merged)
-        return merged
-
-    def for_parts(self) -> Rule:
-        """Return the rule by which parts of the pairs are gathered elsewhere; `merge` takes its states as `other`."""
-        return self
-
-    def refuse_forget(self) -> None:
-        """Raise ValueError if the rule cannot forget."""
-        return
-
-    def refuse_merge(self) -> None:
-        """Raise ValueError if the rule cannot merge."""
-        return
-
-    def refuse_noise(self) -> None:
-        """Raise ValueError if the rule cannot store keys with noise by their mean features and `add_variances`."""
-        raise ValueError(
-            f"noise is given to the rule {self.name!r}; expected 'ridge', whose sums can hold all noisy versions of "
-            f"a key at once; use it, or store noisy copies, for example from assocmem.capacity.noisy_keys"
-        )
-
-    def add_variances(self, state: State, variances: NDArray[np.float64]) -> None:
-        """Add what features (rank,) vary around means that were stored, in place, for rules that hold noise."""
-        raise NotImplementedError
-
-    def verify(self, before: State, after: State) -> None:
-        """Raise ValueError if no pairs could leave the sums `after` forgetting from `before`."""
-        return
+    @property
+    def adds_variances(self) -> bool:
+        """Whether the rule can store a key with noise, as the mean of its features and their variances."""
+        return False
 
     def parameters(self) -> dict[str, Any]:
         """The configuration, as plain numbers that JSON can hold."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
-def effective_number(n: int, factor: float) -> float:
-    """Effective number (Σ w)² / Σ w² of n pairs that weigh factor^age.
+class AdditiveRule(Rule):
+    """A rule whose state is a sum over pairs, so that pairs can be removed and memories merged."""
 
-    The sums are geometric: (1 + f)(1 − fⁿ) / ((1 − f)(1 + fⁿ)), which is tanh(n h) / tanh(h) with h = −ln(f)/2. As
-    many pairs of weight 1 leave the same variance in what is estimated from them (Kish 1965, "Survey Sampling").
-    """
-    half = -0.5 * math.log(factor)
-    return math.tanh(n * half) / math.tanh(half) if half > 0.0 else float(n)
+    @abstractmethod
+    def remove(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+        """Undo `store` of a block of pairs, in a private copy of a state, and subtract from `state.n_stored`."""
 
+    @abstractmethod
+    def merge(self, state: State, other: State) -> State:
+        """Return the state of a memory that stored the pairs of both."""
 
-NEVER_STORED = (
-    "a pair to forget was never stored: without it, what is left could not come from any set of pairs; "
-    "expected keys and values exactly as they were stored; nothing was changed"
-)
+    def check_removed(self, before: State, after: State) -> None:
+        """Raise ValueError if no pairs stored could have led from one state to the other by `remove`."""
+        return
+
+    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
+        """Replace the values of pairs, in a private copy of a state."""
+        self.remove(state, features, old)
+        self.store(state, features, new)
+
+    def for_parts(self) -> AdditiveRule:
+        """Return the rule by which other processes gather pairs; `merge` takes its states as `other`."""
+        return self
+
+    def refuse_unless_additive(self, action: str) -> None:
+        """Raise ValueError if the past fades."""
+        if self.fading is not None:
+            raise ValueError(
+                f"{type(self).__name__}({self.fading}) cannot {action}: the weight of a pair depends on when it was "
+                f"stored; build the memory with decay=1.0"
+            )

@@ -1,4 +1,4 @@
-"""Recalls that are fixed: the weights of least ridge objective among those with F U = V for given features and values.
+"""Equality constraints: the weights of least ridge objective among those with F U = V for given features and values.
 
 With an orthonormal basis B of the rows of F, P = I − BᵀB and O the smallest weights with F O = V, they are U = O + Z,
 where Z solves the ridge problem of P G P and P (Q − G O): the null-space method for least squares with equality
@@ -7,7 +7,6 @@ constraints (Golub and Van Loan, "Matrix Computations", section 6.2). The sums t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,8 +15,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from assocmem.rules._blas import Matrix64, cholesky, row_squares, symmetric_product
-from assocmem.rules.base import FIXED, FLOAT64, Layout, State
+from assocmem.rules.blas import Matrix64, row_squares, symmetric_product
+from assocmem.rules.solve import Regularised
 
 # Features nearer than this to the span of others, as a share of their length, have their recall determined by them.
 DEPENDENT = 1e-6
@@ -47,16 +46,14 @@ class Constraint:
         return cls(np.ascontiguousarray(basis.T), basis @ coordinates)
 
 
-def constraint(state: State) -> Constraint | None:
-    """The constraint of a state; None if no recall is fixed."""
-    rows = fixed_rows(state)
-    return Constraint.of(*rows) if len(rows[0]) else None
-
-
-def fixed_rows(state: State) -> Rows:
-    """The fixed features and values of a state, (0, D) and (0, v) if there are none."""
-    rank, value_dim = state["cross"].shape
-    return state.get(FIXED[0], np.empty((0, rank))), state.get(FIXED[1], np.empty((0, value_dim)))
+def without_rows(rows: Rows, features: Matrix64) -> Rows:
+    """Rows without those of given features (B, D), or of positive multiples of them."""
+    fixed, values = rows
+    if not len(fixed) or not len(features):
+        return rows
+    ours, theirs = (array / np.sqrt(row_squares(array))[:, None] for array in (fixed, features))
+    others = (ours @ theirs.T).max(axis=1) < 1 - DEPENDENT**2 / 2
+    return fixed[others], values[others]
 
 
 def without(matrix: Matrix64, basis: Matrix64) -> Matrix64:
@@ -80,7 +77,7 @@ def orthonormal(rows: Matrix64) -> Matrix64:
 
 
 def outside(rows: Matrix64, basis: Matrix64) -> Matrix64:
-    """What is left of rows outside the span of an orthonormal basis."""
+    """Rows without their projections on an orthonormal basis."""
     for _ in range(2):  # the second pass removes what rounding left of a long projection
         rows = rows - (rows @ basis.T) @ basis
     return rows
@@ -96,8 +93,10 @@ def independent(features: Matrix64, others: Matrix64) -> NDArray[np.intp]:
     return np.sort(order[:rank])
 
 
-def extended(rows: Rows, features: Matrix64, values: Matrix64) -> Rows:
+def extended(rows: Rows, features: Matrix64, values: Matrix64, tolerance: Any = 0.0) -> Rows:
     """Add rows to independent rows, leaving out those that say nothing new.
+
+    A dependent row may differ from what the others determine by rounding, and by a `tolerance`, for all or each (B,).
 
     Raises
     ------
@@ -109,22 +108,18 @@ def extended(rows: Rows, features: Matrix64, values: Matrix64) -> Rows:
     kept = independent(features, rows[0])
     joined = np.vstack([rows[0], features[kept]]), np.vstack([rows[1], values[kept]])
     errors = np.abs(features @ Constraint.of(*joined).offset - values).max(axis=1)
-    allowed = DEPENDENT * np.abs(values).max(axis=1) + ROUNDING * float(np.abs(joined[1]).max()) * len(joined[0])
+    allowed = (
+        DEPENDENT * np.abs(values).max(axis=1) + ROUNDING * float(np.abs(joined[1]).max()) * len(joined[0]) + tolerance
+    )
     away = float(errors.max())
     if (errors > allowed).any():
         raise ValueError(
             f"of {len(rows[0])} keys with a fixed recall and {len(features)} to fix, only {len(joined[0])} have "
             f"independent features (at most {features.shape[1]} can), which determine the recalls of the others "
-            f"{away:.2g} away from what is wanted; expected independent keys, none both edited and preserved; leave "
-            f"out those that are not"
+            f"{away:.2g} away from the values given; leave out keys that depend on others, or are both edited and "
+            f"preserved"
         )
     return joined
-
-
-def merged(state: State, other: State) -> dict[str, Matrix64]:
-    """The fixed recalls of two states, as entries of the state of both."""
-    rows = extended(fixed_rows(state), *fixed_rows(other))
-    return dict(zip(FIXED, rows, strict=True)) if len(rows[0]) else {}
 
 
 def smallest_change(metric: Matrix64, held: Matrix64, edited: Matrix64, errors: Matrix64, penalty: float) -> Matrix64:
@@ -138,7 +133,7 @@ def smallest_change(metric: Matrix64, held: Matrix64, edited: Matrix64, errors: 
         If M is not positive semidefinite, or at λ = 0 an edited row depends on the others and the held ones.
     """
     level = float(metric.diagonal().mean())
-    factor = _metric_factor(metric, level)
+    factor = _metric_factor(metric)
 
     def whitened(rows: Matrix64) -> Matrix64:
         return np.ascontiguousarray(scipy.linalg.solve_triangular(factor, rows.T, lower=True).T)
@@ -149,7 +144,7 @@ def smallest_change(metric: Matrix64, held: Matrix64, edited: Matrix64, errors: 
         row = int(np.setdiff1d(np.arange(len(edited)), kept)[0])
         raise ValueError(
             f"key {row} depends linearly on the other keys to edit and the {len(held)} independent ones to preserve, "
-            f"of at most {len(metric)}; expected independent keys; leave out the key, or preserve fewer"
+            f"of at most {len(metric)}; leave out the key, or preserve fewer"
         )
     free = outside(edited, orthonormal(held))
     if penalty == 0:
@@ -162,22 +157,15 @@ def smallest_change(metric: Matrix64, held: Matrix64, edited: Matrix64, errors: 
     return np.asarray(scipy.linalg.solve_triangular(factor, change, lower=True, trans=1))
 
 
-def _metric_factor(metric: Matrix64, level: float) -> Matrix64:
+def _metric_factor(metric: Matrix64) -> Matrix64:
     """Cholesky factor of a metric over its mean eigenvalue, shifted if it is singular to rounding."""
-    for shift in (0.0, METRIC_SHIFT):
-        factor = metric / level if level > 0 else -np.eye(len(metric))
-        factor.reshape(-1)[:: len(factor) + 1] += shift
-        if cholesky(factor) and (shift or (factor.diagonal() ** 2).min() > METRIC_SHIFT):
-            return factor
-    raise ValueError(
-        "the covariance is not positive semidefinite; expected a second moment of inputs; compute it as "
-        "x.T @ x / len(x) of a sample x"
-    )
-
-
-def fixed_layout(arrays: Mapping[str, NDArray[Any]], rank: int, value_dim: int) -> Layout:
-    """Shapes that the fixed recalls among the arrays of a file should have; nothing if it has none."""
-    if not any(name in arrays for name in FIXED):
-        return {}
-    n_fixed = min(np.size(arrays.get(FIXED[0], ())) // rank, rank)
-    return dict(zip(FIXED, (((n_fixed, rank), FLOAT64), ((n_fixed, value_dim), FLOAT64)), strict=True))
+    regularised = Regularised.of(metric, [0.0, METRIC_SHIFT]) if metric.trace() > 0 else None
+    if regularised is not None and not regularised.shift:
+        singular = (regularised.factor.diagonal() ** 2).min() <= METRIC_SHIFT
+        regularised = Regularised.of(metric, [METRIC_SHIFT]) if singular else regularised
+    if regularised is None:
+        raise ValueError(
+            "the covariance is not positive semidefinite, as a second moment of inputs is; compute it as "
+            "x.T @ x / len(x) of a sample x"
+        )
+    return regularised.factor

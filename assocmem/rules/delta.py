@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem import _checks
-from assocmem.rules._blas import add_outer, add_product, moderate, solve_lower
-from assocmem.rules.base import Layout, Rule, State
+from assocmem.core import checks
+from assocmem.rules.arrays import Shape
+from assocmem.rules.base import Cost, Rule, Solved, State
+from assocmem.rules.blas import add_outer, add_product, normalise_extreme_rows, solve_lower
+from assocmem.rules.hebbian import WeightState
+
+if TYPE_CHECKING:
+    from assocmem.laws import Recalled
 
 # Pairs that are done together. More makes the products larger (faster per operation) and the B x B system that
 # replaces the sequence dearer; between 64 and 256 the time per pair is flat.
 BLOCK = 128
+
+# Ages over which the error is averaged: Gauss–Legendre nodes, the error being a smooth function of age but for the
+# newest pairs, at which the nodes crowd when squared.
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
+_AGES, _SHARES = ((_NODES + 1) / 2) ** 2, _NODE_WEIGHTS * (_NODES + 1) / 2
 
 
 @dataclass(frozen=True)
@@ -30,11 +40,6 @@ class DeltaRule(Rule):
     rate : float in (0, 2]
         Share of the error that a pair corrects.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the rate is not such a number.
-
     References
     ----------
     Widrow and Hoff (1960), "Adaptive Switching Circuits"; Kaczmarz (1937).
@@ -49,57 +54,53 @@ class DeltaRule(Rule):
     """
 
     name: ClassVar[str] = "delta"
+    in_place: ClassVar[bool] = True
+
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", _checks.as_number("rate", self.rate, 0.0, 2.0, open_low=True))
+        object.__setattr__(self, "rate", checks.as_number("rate", self.rate, 0.0, 2.0, open_low=True))
 
-    def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
-        """One array, the weights."""
-        return {"weights": ((rank, value_dim), dtype)}
+    def start(self, shape: Shape) -> WeightState:
+        """Return weights of 0."""
+        return WeightState.zeros(shape)
 
-    def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+    def store(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Correct the weights with one pair after the other, a block of pairs at a time."""
-        weights = state["weights"]
-        features, values, squares = moderate(features, values)
-        if len(features) == 1:  # the rule as it is written, without the cost of a block
+        weights, n_pairs = cast(WeightState, state).weights, len(features)
+        features, values, squares = normalise_extreme_rows(features, values)
+        if n_pairs == 1:  # the rule as it is written, without the cost of a block
             step = self.rate / float(squares[0])
-            add_outer(weights, features[0], step * (values[0] - features[0] @ weights))
+            correction = step * (values[0] - features[0] @ weights)
+            with state.changing():
+                add_outer(weights, features[0], correction)
+                state.n_stored += 1
             return
-        for start in range(0, len(features), BLOCK):
-            block = features[start : start + BLOCK]
-            overlaps = block @ block.T
-            step = (self.rate / overlaps.diagonal())[:, None].astype(block.dtype)
-            errors = values[start : start + BLOCK] - block @ weights
-            corrections = solve_lower(step * overlaps, step * errors, unit_diagonal=True)
-            add_product(weights, block, corrections)
+        with state.changing():
+            for start in range(0, n_pairs, BLOCK):
+                block = features[start : start + BLOCK]
+                overlaps = block @ block.T
+                step = (self.rate / overlaps.diagonal())[:, None].astype(block.dtype)
+                errors = values[start : start + BLOCK] - block @ weights
+                corrections = solve_lower(step * overlaps, step * errors, unit_diagonal=True)
+                add_product(weights, block, corrections)
+            state.n_stored += n_pairs
 
-    def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Unreachable: `refuse_forget` comes first."""
-        raise NotImplementedError
-
-    def combine(self, state: State, other: State) -> State:
-        """Unreachable: `refuse_merge` comes first."""
-        raise NotImplementedError
-
-    def weights(self, state: State) -> NDArray[Any]:
+    def solve(self, state: State) -> Solved:
         """Return the weights: they are the state."""
-        return state["weights"]
+        return Solved(cast(WeightState, state).weights)
 
-    def effective_number(self, state: State) -> None:
-        """None: what is left of a pair depends on the keys that came after it."""
+    def law(self, load: float, kappa: float, gap: float, penalty: float) -> tuple[Recalled, Any]:
+        """Return the law of pairs of all ages."""
+        from assocmem import laws  # not with the package: scipy.special
+
+        return laws.delta_law(load, load * _AGES, self.rate, kappa, gap), _SHARES
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return bytes and operations: the error, and the correction."""
+        numbers = shape.rank * shape.value_dim
+        return Cost(numbers * shape.dtype.itemsize, store_operations=4 * numbers)
+
+    def n_effective(self, state: State) -> None:
+        """None: the weight of a pair depends on the keys that came after it."""
         return
-
-    def refuse_forget(self) -> None:
-        """Refuse: each correction depends on all pairs before it, and none is kept."""
-        raise ValueError(
-            "the delta rule cannot forget: each correction depended on all pairs before it, and none is kept; "
-            "expected a rule whose state is a sum; build the memory with rule='ridge', 'rls' or 'hebbian'"
-        )
-
-    def refuse_merge(self) -> None:
-        """Refuse: the result depends on the order of the pairs."""
-        raise ValueError(
-            "the delta rule cannot merge: its weights depend on the order of the pairs; "
-            "expected a rule whose state is a sum; build the memories with rule='ridge', 'rls' or 'hebbian'"
-        )

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem import _checks
-from assocmem.rules._solve import Solution, gcv_penalty, mean_eigenvalue
-from assocmem.rules.base import Layout, State
-from assocmem.rules.sums import SUMS, SumRule, add_to_sums, merge_sums, solve_sums, squared_size, sums_layout
+from assocmem.core import checks
+from assocmem.rules.arrays import Shape
+from assocmem.rules.base import Cost, Solved, State
+from assocmem.rules.least_squares import (
+    LeastSquaresRule,
+    SumState,
+    best_penalty,
+    checked_decay,
+    sums_of,
+    weigh_by_age,
+)
+from assocmem.rules.solve import gcv_penalty
+from assocmem.rules.sums import Sums, squared_size
 
 # Penalty, as a share of the mean eigenvalue, from which float32 features are multiplied in single precision: rounding
 # there moves G by about 3e-7 of its mean eigenvalue, and so the solution by at most 3e-4 of itself.
@@ -21,7 +31,7 @@ GCV = "gcv"
 
 
 @dataclass(frozen=True)
-class Ridge(SumRule):
+class Ridge(LeastSquaresRule):
     """Ridge regression from the sums G = Σ ψψᵀ and Q = Σ ψvᵀ: U = (G + αI)⁻¹ Q, solved when a recall needs it.
 
     Order, chunks and shards do not matter, memories merge by addition, pairs are forgotten by subtraction. With
@@ -40,15 +50,10 @@ class Ridge(SumRule):
         Instead of alpha: the cosine of queries to the keys that were stored (counting the bias, if there is one).
         The penalty is then the best one for such queries, N (1 − κ²)/κ² times the mean ‖x‖², at every number N of
         stored pairs, or their effective number. For whitened features.
-    forgetting : float in (0, 1]
-        Weight that the past keeps with each further pair: a pair weighs forgetting^age in both sums, while α stays. So
-        the weights lean towards 0, not towards noise, where no recent key points. With α = 0 what D pairs can hold
-        is recalled exactly whatever it weighs, until its weight is below 1e-10: for forgetting give a penalty.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is not such a number, both are given, or the features are not whitened.
+    decay : float in (0, 1]
+        Weight that the past keeps with each further pair: a pair weighs decay^age in both sums, while α stays.
+        Directions without recent keys decay to 0. With α = 0 what D pairs can hold
+        is recalled exactly whatever it weighs, until its weight is below 1e-10: with a decay, give a penalty.
 
     References
     ----------
@@ -69,84 +74,88 @@ class Ridge(SumRule):
     """
 
     name: ClassVar[str] = "ridge"
+    in_place: ClassVar[bool] = True
+
     alpha: float | str = 0.0
     query_cosine: float | None = None
-    forgetting: float = 1.0
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
         if self.alpha != GCV:
             if isinstance(self.alpha, str):
-                raise ValueError(f"alpha is {self.alpha!r}; expected a number or {GCV!r}; check the spelling")
-            object.__setattr__(self, "alpha", _checks.as_number("alpha", self.alpha, 0.0, np.finfo(float).max))
+                raise ValueError(f"alpha must be a number or {GCV!r}, got {self.alpha!r}")
+            object.__setattr__(self, "alpha", checks.as_number("alpha", self.alpha, 0.0, np.finfo(float).max))
         if self.query_cosine is not None:
-            cosine = _checks.as_number("query_cosine", self.query_cosine, 0.0, 1.0, open_low=True)
+            cosine = checks.as_number("query_cosine", self.query_cosine, 0.0, 1.0, open_low=True)
             object.__setattr__(self, "query_cosine", cosine)
             if self.alpha != 0.0:
                 raise ValueError(
-                    f"alpha={self.alpha!r} and query_cosine={cosine} are both given; expected one, since each "
-                    f"chooses the penalty; drop the other"
+                    f"alpha={self.alpha!r} and query_cosine={cosine} both set the penalty; pass one of them"
                 )
-        forgetting = _checks.as_number("forgetting", self.forgetting, 0.0, 1.0, open_low=True)
-        object.__setattr__(self, "forgetting", forgetting)
+        object.__setattr__(self, "decay", checked_decay(self.decay))
 
     def __repr__(self) -> str:
         chosen = f"alpha={self.alpha!r}" if self.query_cosine is None else f"query_cosine={self.query_cosine}"
-        return f"Ridge({chosen})" if self.forgetting == 1.0 else f"Ridge({chosen}, forgetting={self.forgetting})"
+        return f"Ridge({chosen})" if self.decay == 1.0 else f"Ridge({chosen}, decay={self.decay})"
 
-    def for_features(self, key_dim: int, expansion: int, whiten: bool) -> Ridge:
-        """With a query cosine, return a rule that knows what it means for features of these sizes."""
-        if self.query_cosine is None:
-            return self
-        if not whiten:
+    # ------------------------------------------------------------------------------------------------- contract
+
+    def start(self, shape: Shape) -> SumState:
+        """Return the sums of no pairs."""
+        if self.query_cosine is not None and not shape.whiten:
             raise ValueError(
-                f"query_cosine={self.query_cosine} is given for features that are not whitened; expected whiten=True, "
-                f"for which the law of the best penalty holds; use it, or give alpha"
+                f"query_cosine={self.query_cosine} needs whitened features, for which the law of the best penalty "
+                f"holds; build the memory with whiten=True, or give alpha"
             )
-        from assocmem.laws import (  # not with the package: scipy.special
-            best_penalty,
-            feature_cosine,
-            feature_cosine_gap,
-        )
+        return SumState(shape, Sums.zeros(shape))
 
-        cosine = (self.query_cosine, key_dim, expansion)
-        bound = replace(self)
-        # Not a field: two memories of one configuration have equal rules, and files need not hold it.
-        noise = float(best_penalty(1.0, feature_cosine(*cosine), feature_cosine_gap(*cosine)))
-        object.__setattr__(bound, "_penalty_per_pair", noise)
-        return bound
+    def store(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+        """Add a block to the sums, the later pairs with more weight if the past fades."""
+        sums, n_pairs = sums_of(state), len(features)
+        past, features, values = weigh_by_age(self.decay, features, values)
+        single = self._covers_single(state, sums, features)
+        with state.changing():
+            if past != 1.0:
+                sums.fade(past)
+            sums.add(features, values, single=single)
+            state.n_stored += n_pairs
 
-    def penalty(self, state: State) -> float | None:
+    def solve(self, state: State) -> Solved:
+        """Solve (G + αI) U = Q, or its minimum-norm limit."""
+        return Solved(*sums_of(state).solve(self.alpha_for(state) or 0.0))
+
+    def merge(self, state: State, other: State) -> SumState:
+        """Add the sums."""
+        total = sums_of(state).plus(sums_of(other))
+        return SumState(state.shape, total, n_stored=state.n_stored + other.n_stored)
+
+    # -------------------------------------------------------------------------------------------------- answers
+
+    def alpha_for(self, state: State, n_pairs: int | None = None) -> float | None:
         """Return α, as given or as chosen for what is stored; None where it has yet to be chosen."""
+        growth = 1.0 if n_pairs is None else n_pairs / max(state.n_stored, 1)
         if self.alpha == GCV:
-            return self._gcv(state) if state["n_stored"] else None
+            return self._gcv(state) if state.n_stored else None
         if self.query_cosine is None:
             return float(self.alpha)
-        # The trace of G is N · D · mean ‖x‖², with the sum of the weights for N if the past is forgotten.
-        return mean_eigenvalue(state["gram"]) * float(self._penalty_per_pair)  # type: ignore[attr-defined]
+        # The trace of G is N · D · mean ‖x‖², with the sum of the weights for N if the past fades.
+        return sums_of(state).level * growth * self._penalty_per_pair(state.shape)
 
-    @property
-    def penalty_is_dear(self) -> bool:
-        """Whether it is chosen by cross-validation."""
-        return self.alpha == GCV
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def _penalty_of(query_cosine: float, shape: Shape) -> float:
+        return best_penalty(query_cosine, shape.rank, shape)
+
+    def _penalty_per_pair(self, shape: Shape) -> float:
+        return self._penalty_of(self.query_cosine, shape)
 
     def _gcv(self, state: State) -> float:
-        sums = state["gram"], state["cross"], float(state["squared_values"].sum())
-        return gcv_penalty(*sums, float(state["n_stored"]), self.effective_number(state))
+        sums = sums_of(state)
+        unit = float(np.sqrt(sums.squared_values.max(initial=0.0))) or 1.0  # no square leaves the range
+        total = float((sums.squared_values / unit / unit).sum())
+        return gcv_penalty(sums.gram, sums.cross / unit, total, float(state.n_stored), self.n_effective(state))
 
-    def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
-        """The sums over all pairs."""
-        return sums_layout(rank, value_dim)
-
-    def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Add a block to the sums, the later pairs with more weight if the past is forgotten."""
-        if self.forgetting != 1.0:
-            for name in SUMS:
-                state[name] *= self.forgetting ** len(features)
-            weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
-            features, values = features * weight, values * weight
-        add_to_sums(state, features, values, single=self._covers_single(state, features))
-
-    def _covers_single(self, state: State, features: NDArray[Any]) -> bool:
+    def _covers_single(self, state: State, sums: Sums, features: NDArray[Any]) -> bool:
         """Whether the penalty covers what products in single precision would blur.
 
         Small eigenvalues, on which exact recall at load near 1 stands, need float64 products also of float32 features.
@@ -154,36 +163,38 @@ class Ridge(SumRule):
         if features.dtype != np.float32 or len(features) == 1 or self.alpha == GCV:
             return False
         if self.query_cosine is not None:
-            return bool(self._penalty_per_pair >= SINGLE_PRECISION)  # type: ignore[attr-defined]
-        level = mean_eigenvalue(state["gram"]) + squared_size(features) / features.shape[1]
+            return self._penalty_per_pair(state.shape) >= SINGLE_PRECISION
+        if self.alpha == 0.0:
+            return False
+        level = sums.level + squared_size(features) / features.shape[1]
         return bool(float(self.alpha) >= SINGLE_PRECISION * level)
 
-    def combine(self, state: State, other: State) -> State:
-        """Add the sums."""
-        return merge_sums(state, other)
+    def tuned(self, query_cosine: float, n_pairs: int, shape: Shape) -> tuple[Ridge, float]:
+        """Return the rule that chooses the best penalty for such queries, and that penalty."""
+        rule = Ridge() if query_cosine == 1 else Ridge(query_cosine=query_cosine)
+        return rule, best_penalty(query_cosine, n_pairs, shape)
 
-    def weights(self, state: State) -> NDArray[Any]:
-        """Solve (G + αI) U = Q, or its minimum-norm limit."""
-        return self.solve(state)[0]
+    def cost(self, shape: Shape) -> Cost:
+        """Return bytes and operations: solving needs a second array of D × D."""
+        d, v = shape.rank, shape.value_dim
+        return Cost(
+            state_bytes=8 * (d * d + d * v + v),
+            work_bytes=8 * (d * d + 2 * d * v),
+            store_operations=d * (d + 1) + 2 * d * v,
+            solve_operations=d**3 // 3 + 4 * d**2 * v,
+        )
 
-    def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
-        """Solve (G + αI) U = Q, or its minimum-norm limit, and say how."""
-        return solve_sums(state, self.penalty(state) or 0.0)
+    @property
+    def alpha_is_expensive(self) -> bool:
+        """Whether it is chosen by cross-validation."""
+        return self.alpha == GCV
 
-    def refuse_noise(self) -> None:
-        """Refuse noise beside a penalty that is chosen, since the noise is one, and beside a forgetting factor."""
-        if self.forgetting != 1.0:
-            raise ValueError(
-                f"noise is given to {self}, whose past fades; expected forgetting=1.0; store without noise, or build "
-                f"the memory without forgetting"
-            )
-        if self.alpha == GCV or self.query_cosine is not None:
-            raise ValueError(
-                f"noise is given to {self}, which chooses a penalty; expected a number for alpha, since noise is "
-                f"itself the penalty for noisy keys; use Ridge(), or store without noise"
-            )
+    @property
+    def noise_cosine(self) -> float | None:
+        """The cosine of noisy queries that the penalty is chosen for, if it is."""
+        return self.query_cosine
 
-    def add_variances(self, state: State, variances: NDArray[np.float64]) -> None:
-        """Add the variances to the diagonal of G: Σ E ψψᵀ = Σ (Eψ)(Eψ)ᵀ + Σ Cov ψ (docs/theory.md)."""
-        gram = state["gram"]
-        gram.reshape(-1)[:: len(gram) + 1] += variances
+    @property
+    def adds_variances(self) -> bool:
+        """Whether neither the penalty is chosen, since the noise is one, nor the past fades."""
+        return self.decay == 1.0 and self.alpha != GCV and self.query_cosine is None

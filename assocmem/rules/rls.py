@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem import _checks
-from assocmem.rules._blas import (
+from assocmem.core import checks
+from assocmem.rules.arrays import Shape, Solution
+from assocmem.rules.base import Cost, Solved, State
+from assocmem.rules.blas import (
     Matrix64,
     add_gram,
     add_product,
@@ -19,10 +21,18 @@ from assocmem.rules._blas import (
     solve_lower,
     symmetric_product,
 )
-from assocmem.rules._solve import NOT_SEMIDEFINITE, Solution, mean_eigenvalue
-from assocmem.rules.base import FLOAT64, Layout, Rule, State
-from assocmem.rules.constraints import constraint, free_gram, outside, without
-from assocmem.rules.sums import OF_VALUES, SUMS, SumRule, add_to_sums, merge_sums, solve_sums, sums_layout
+from assocmem.rules.constraints import free_gram, outside, without
+from assocmem.rules.least_squares import (
+    LeastSquaresRule,
+    SumState,
+    best_penalty,
+    checked_decay,
+    sums_of,
+    weigh_by_age,
+)
+from assocmem.rules.ridge import Ridge
+from assocmem.rules.solve import Regularised
+from assocmem.rules.sums import Sums, squared_size
 
 BLOCK = 256
 SMALLEST_ALPHA = 1e-300  # its inverse must be a number
@@ -30,31 +40,44 @@ DEFAULT_ALPHA = 1e-6  # of the first pair's mean squared feature
 
 # Shares of the mean eigenvalue of G: below the first the penalty has faded so far that it is set to the second.
 FADED = 1e-10
-RENEWED = 1e-7
+RAISED = 1e-7
+
+
+@dataclass
+class RecursiveState(SumState):
+    """The sums, the lower triangle of R = (G + αI)⁻¹, U = R Q, and the α in use (0 before the first pair).
+
+    R alone cannot forget: at low load a stored pair has leverage 1 − 1e-9, and R knows it to 1e-7. From the sums,
+    forgetting and merging are exact.
+    """
+
+    inverse: Matrix64
+    solution: Matrix64
+    alpha: float = 0.0
+
+    @property
+    def regularised_inverse(self) -> Matrix64 | None:
+        """A copy of R; None where constraints have projected it."""
+        return None if len(self.total.constraint_features) else self.inverse.copy()
 
 
 @dataclass(frozen=True)
-class RecursiveLeastSquares(SumRule):
+class RecursiveLeastSquares(LeastSquaresRule):
     """Recursive least squares: keeps R = (G + αI)⁻¹ and U = R Q beside the sums G and Q, all updated with every write.
 
     The same solution as `Ridge` with the same α, without a solve before a recall: O(D²) a pair. A block of B pairs
-    is one step through a B × B Cholesky factor. A forgetting factor weights a pair by forgetting^age.
+    is one step through a B × B Cholesky factor. A decay weighs a pair by decay^age.
 
     Parameters
     ----------
     alpha : float above 0, or None
         Penalty on the squared weights; None takes 1e-6 of the mean squared feature of the first pair stored, which
         `AssociativeMemory.alpha` then shows, and keeps it, also when that pair is forgotten.
-    forgetting : float in (0, 1]
+    decay : float in (0, 1]
         Weight that the past keeps with each further pair. The penalty fades with it.
 
     A penalty that rounding would overcome is raised to 1e-7 of the mean eigenvalue of G: one that has faded, and one
     next to which the keys are 1e8 times as long. `AssociativeMemory.alpha` shows it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is not such a number.
 
     References
     ----------
@@ -76,164 +99,166 @@ class RecursiveLeastSquares(SumRule):
     """
 
     name: ClassVar[str] = "rls"
+    in_place: ClassVar[bool] = True
+
     alpha: float | None = None
-    forgetting: float = 1.0
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
-            alpha = _checks.as_number("alpha", self.alpha, SMALLEST_ALPHA, np.finfo(float).max)
+            alpha = checks.as_number("alpha", self.alpha, SMALLEST_ALPHA, np.finfo(float).max)
             object.__setattr__(self, "alpha", alpha)
-        forgetting = _checks.as_number("forgetting", self.forgetting, 0.0, 1.0, open_low=True)
-        object.__setattr__(self, "forgetting", forgetting)
+        object.__setattr__(self, "decay", checked_decay(self.decay))
 
-    def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
-        """The sums of the ridge rule, the lower triangle of R, U, and the α in use (0 before the first pair).
+    # ------------------------------------------------------------------------------------------------- contract
 
-        R alone cannot forget: at low load a stored pair has leverage 1 − 1e-9, and R knows it to 1e-7. From the
-        sums, forgetting and merging are exact.
-        """
-        return {
-            **sums_layout(rank, value_dim),
-            "inverse": ((rank, rank), FLOAT64),
-            "solution": ((rank, value_dim), FLOAT64),
-            "alpha": ((), FLOAT64),
-        }
+    def start(self, shape: Shape) -> RecursiveState:
+        """Return the sums of no pairs; R stands for itself once α is known."""
+        d, v = shape.rank, shape.value_dim
+        return RecursiveState(shape, Sums.zeros(shape), np.zeros((d, d)), np.zeros((d, v)))
 
-    def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+    def store(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Update R, U and the sums with a block of pairs."""
+        if not len(features):
+            return
+        known = cast(RecursiveState, state)
         exact, exact_values = features.astype(np.float64, copy=False), values.astype(np.float64, copy=False)
-        if state["n_stored"] == 0:
-            self._begin(state, exact[0])
-        block = self._block()
-        kept = {name: array.copy() for name, array in state.items()} if len(exact) > block else {}
-        try:
+        n_before, n_after, rank = state.n_stored, state.n_stored + len(exact), exact.shape[1]
+        with state.changing():
+            if n_before == 0:
+                self._begin(known, exact[0])
+            block = self._block()
             for start in range(0, len(exact), block):
-                self._step(state, exact[start : start + block], exact_values[start : start + block])
-        except BaseException:  # a later block failed: take the earlier ones back
-            for name, array in kept.items():
-                state[name][...] = array
-            raise
-        n_before, n_after = int(state["n_stored"]), int(state["n_stored"]) + len(exact)
-        if _doublings(n_after, exact.shape[1]) > _doublings(n_before, exact.shape[1]):
-            # What the first pairs cost in digits, while R spans 1/α to 1/λ, is gained back once there are enough.
-            with contextlib.suppress(ValueError):
-                refresh(state)
+                self._step(known, exact[start : start + block], exact_values[start : start + block])
+            known.n_stored = n_after
+            if _doublings(n_after, rank) > _doublings(n_before, rank):
+                # Digits that the first pairs cost, while R spans 1/α to 1/λ, are recovered once there are enough.
+                with contextlib.suppress(ValueError):
+                    self.recompute(known)
+
+    def solve(self, state: State) -> Solved:
+        """Return U, which every write has updated."""
+        return Solved(cast(RecursiveState, state).solution, Solution("updated inverse", self.alpha_for(state)))
+
+    def merge(self, state: State, other: State) -> RecursiveState:
+        """Add the sums; where None let each memory choose its α, the first one's stays."""
+        merged = self.start(state.shape)
+        merged.total = sums_of(state).plus(sums_of(other))
+        merged.n_stored = state.n_stored + other.n_stored
+        merged.alpha = cast(RecursiveState, state if state.n_stored else other).alpha
+        self.recompute(merged)
+        return merged
+
+    def for_parts(self) -> PartialSums:
+        """Return the rule that only sums: one solve, when the parts are merged, is enough."""
+        return PartialSums(first_alpha=self.alpha)
+
+    # ---------------------------------------------------------------------------------------------------- steps
 
     def _block(self) -> int:
         """Pairs in one step: within it the past must not fade by more than half, which would cost digits."""
-        if self.forgetting == 1.0:
+        if self.decay == 1.0:
             return BLOCK
-        return int(min(max(np.log(0.5) / np.log(self.forgetting), 1), BLOCK))
+        return int(min(max(np.log(0.5) / np.log(self.decay), 1), BLOCK))
 
-    def _begin(self, state: State, first: NDArray[np.float64]) -> None:
-        state["alpha"][...] = alpha = self._alpha_for(first)
-        state["inverse"].reshape(-1)[:: len(first) + 1] = 1.0 / alpha
-        fixed = constraint(state)
+    def _begin(self, state: RecursiveState, first: NDArray[np.float64]) -> None:
+        state.alpha = _alpha_for(first, self.alpha)
+        state.inverse[...] = 0.0
+        state.inverse.reshape(-1)[:: len(first) + 1] = 1.0 / state.alpha
+        fixed = state.total.constraint()
         if fixed is not None:
-            state["inverse"][...] = without(state["inverse"], fixed.basis)
+            state.inverse[...] = without(state.inverse, fixed.basis)
 
-    def _alpha_for(self, first: NDArray[np.float64]) -> float:
-        return DEFAULT_ALPHA * float(first @ first) / len(first) if self.alpha is None else self.alpha
-
-    def _step(self, state: State, features: Matrix64, values: Matrix64) -> None:
+    def _step(self, state: RecursiveState, features: Matrix64, values: Matrix64) -> None:
         """Woodbury: with K = R Fᵀ and L Lᵀ = I + F K, R loses (L⁻¹Kᵀ)ᵀ(L⁻¹Kᵀ), and U gains (L⁻¹Kᵀ)ᵀ L⁻¹(V − F U)."""
-        past = self.forgetting ** len(features)
-        if self.forgetting != 1.0:
-            if float(state["alpha"]) < FADED * mean_eigenvalue(state["gram"]):
-                renew(state)
-            weight = self.forgetting ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
-            features, values = features * weight, values * weight
-            if past < FADED / RENEWED:  # one step fades a penalty that was just raised
-                self._step_by_sums(state, features, values, past)
-                return
+        faded = self.decay != 1.0 and state.alpha < FADED * state.total.level
+        if faded:
+            state.alpha = RAISED * state.total.level
+            self.recompute(state)
+        lost = self._penalty_is_lost(state, features)
+        past, features, values = weigh_by_age(self.decay, features, values)
+        if lost:
+            self._step_by_sums(state, features, values, past)
+            return
         # Without this, what rounding leaves of R in fixed directions would grow as the past fades.
-        fixed = None if self.forgetting == 1.0 else constraint(state)
+        fixed = None if self.decay == 1.0 else state.total.constraint()
         free = features if fixed is None else outside(features, fixed.basis)
-        inner, gain = self._inner(state, free, past)
+        gain = symmetric_product(state.inverse, free.T) / past
+        inner = free @ gain
+        inner.reshape(-1)[:: len(inner) + 1] += 1.0
         if not cholesky(inner):  # R is broken, or the block outweighs the penalty by more digits than there are
             self._step_by_sums(state, features, values, past)
             return
         reduced = solve_lower(inner, gain.T)
-        errors = solve_lower(inner, values - features @ state["solution"])
+        errors = solve_lower(inner, values - features @ state.solution)
         if past != 1.0:
-            state["inverse"] /= past
-            for name in (*SUMS, "alpha"):
-                state[name] *= past
-        add_gram(state["inverse"], reduced, -1.0)
-        add_product(state["solution"], reduced, errors)
-        add_to_sums(state, features, values)
+            state.inverse /= past
+            state.alpha *= past
+            state.total.fade(past)
+        add_gram(state.inverse, reduced, -1.0)
+        add_product(state.solution, reduced, errors)
+        state.total.add(features, values)
 
-    @staticmethod
-    def _step_by_sums(state: State, features: Matrix64, values: Matrix64, past: float) -> None:
-        """Store a block in the sums, and renew R and U from them."""
-        for name in (*SUMS, "alpha"):
-            state[name] *= past
-        add_to_sums(state, features, values)
-        renew(state)
+    def _penalty_is_lost(self, state: RecursiveState, features: Matrix64) -> bool:
+        """Whether rounding would overcome the penalty in the directions that hold nothing yet."""
+        if self.decay != 1.0:  # one step may fade a penalty that was just raised
+            return bool(self.decay ** len(features) < FADED / RAISED)
+        if state.n_stored >= features.shape[1]:  # every direction is held by pairs
+            return False
+        level = state.total.level + squared_size(features) / features.shape[1]
+        return bool(state.alpha < FADED * level)
 
-    @staticmethod
-    def _inner(state: State, features: Matrix64, past: float) -> tuple[Matrix64, Matrix64]:
-        """Return I + F K and K = R Fᵀ, R before the block with its past faded."""
-        gain = symmetric_product(state["inverse"], features.T) / past
-        inner = features @ gain
-        inner.reshape(-1)[:: len(inner) + 1] += 1.0
-        return inner, gain
+    def _step_by_sums(self, state: RecursiveState, features: Matrix64, values: Matrix64, past: float) -> None:
+        """Store a block in the sums, and recompute R and U from them with a penalty that rounding cannot overcome."""
+        if past != 1.0:
+            state.total.fade(past)
+            state.alpha *= past
+        state.total.add(features, values)
+        state.alpha = max(state.alpha, RAISED * state.total.level)
+        self.recompute(state)
 
-    def renew(self, state: State) -> None:
-        """Renew R and U from the sums."""
-        refresh(state)
+    def recompute(self, state: State) -> None:
+        """Recompute R and U from the sums, discarding accumulated rounding.
 
-    of_values: ClassVar[tuple[str, ...]] = (*OF_VALUES, "rounding_cross", "solution")
+        Where recalls are fixed, R is P (P G P + αI)⁻¹ P: no later pair changes U in their directions.
+        """
+        known = cast(RecursiveState, state)
+        total, fixed = known.total, known.total.constraint()
+        alpha, inverse = known.alpha, known.inverse
+        if alpha:
+            gram = total.gram if fixed is None else free_gram(total.gram, fixed.basis)
+            floor = max(alpha, RAISED * total.level)
+            unit = max(alpha, total.level)
+            regularised = Regularised.require(gram, [alpha / unit, floor / unit], unit)
+            alpha = alpha if regularised.shift == alpha / unit else floor
+            inverse = regularised.factor
+            invert_from_cholesky(inverse)
+            inverse /= unit
+            inverse = inverse if fixed is None else without(inverse, fixed.basis)
+        solution, _ = total.solve(alpha)
+        known.alpha = alpha
+        known.inverse[...] = inverse
+        known.solution[...] = solution
 
-    def renew_solution(self, state: State) -> None:
-        """Solve for U once; R depends on no values."""
-        state["solution"][...] = solve_sums(state, float(state["alpha"]))[0]
+    # -------------------------------------------------------------------------------------------------- answers
 
-    def solve(self, state: State) -> tuple[NDArray[Any], Solution]:
-        """Return U, which every write has updated."""
-        return state["solution"], Solution("updated inverse", self.penalty(state))
-
-    def combine(self, state: State, other: State) -> State:
-        """Add the sums. Where None let each memory choose its α, the first one's stays."""
-        merged = merge_sums(state, other)
-        merged["alpha"] = (state if state["n_stored"] else other)["alpha"].copy()
-        merged.update({name: np.zeros_like(state[name]) for name in ("inverse", "solution")})
-        return merged
-
-    def for_parts(self) -> Rule:
-        """Return the rule that only sums: one solve, when the parts are merged, is enough."""
-        return SumsAlone(self.alpha)
-
-    def weights(self, state: State) -> NDArray[Any]:
-        """Return U: it is up to date."""
-        return state["solution"]
-
-    def penalty(self, state: State) -> float | None:
+    def alpha_for(self, state: State, n_pairs: int | None = None) -> float | None:
         """Return α; None before the first pair has chosen it."""
-        return float(state["alpha"]) or self.alpha
+        return cast(RecursiveState, state).alpha or self.alpha
 
+    def tuned(self, query_cosine: float, n_pairs: int, shape: Shape) -> tuple[RecursiveLeastSquares, float]:
+        """Return the rule with the best penalty for such queries, for keys of norm 1, and that penalty."""
+        penalty = best_penalty(query_cosine, n_pairs, shape)
+        return RecursiveLeastSquares(alpha=penalty * shape.rank or None), penalty
 
-@dataclass(frozen=True)
-class SumsAlone(RecursiveLeastSquares):
-    """The sums of recursive least squares and the α of the first pair, without R and U: for parts of the pairs."""
-
-    def layout(self, rank: int, value_dim: int, dtype: np.dtype[Any]) -> Layout:
-        """The sums of the ridge rule and α."""
-        return {**sums_layout(rank, value_dim), "alpha": ((), FLOAT64)}
-
-    def add(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Add a block to the sums."""
-        if state["n_stored"] == 0:
-            state["alpha"][...] = self._alpha_for(features[0].astype(np.float64))
-        add_to_sums(state, features, values)
-
-    def combine(self, state: State, other: State) -> State:
-        """Add the sums; the first part's α stays."""
-        return {**merge_sums(state, other), "alpha": (state if state["n_stored"] else other)["alpha"].copy()}
-
-    def renew(self, state: State) -> None:
-        """Nothing to renew: parts are merged before anything is recalled."""
-        return
+    def cost(self, shape: Shape) -> Cost:
+        """Return bytes and operations: the sums, R times the features, and its update."""
+        d, v = shape.rank, shape.value_dim
+        return Cost(
+            state_bytes=8 * (2 * d * d + 2 * d * v + v),
+            work_bytes=8 * (d * d + 2 * d * v),
+            store_operations=2 * d * (d + 1) + 2 * d**2 + 6 * d * v,
+        )
 
 
 def _doublings(n_stored: int, rank: int) -> int:
@@ -241,36 +266,38 @@ def _doublings(n_stored: int, rank: int) -> int:
     return (n_stored // rank).bit_length()
 
 
-def renew(state: State) -> None:
-    """Raise α to what rounding cannot overcome, and renew R and U from the sums, in place.
-
-    A forgetting factor fades the penalty with the pairs: in directions that no later key visits, R would grow without
-    bound until nothing is left of it but rounding.
-    """
-    floor = RENEWED * mean_eigenvalue(state["gram"])
-    state["alpha"][...] = max(float(state["alpha"]), floor)
-    refresh(state)
+def _alpha_for(first: NDArray[Any], alpha: float | None) -> float:
+    """The penalty given, or that chosen by the features (D,) of the first pair."""
+    exact = first.astype(np.float64, copy=False)
+    return DEFAULT_ALPHA * float(exact @ exact) / len(exact) if alpha is None else alpha
 
 
-def refresh(state: State) -> None:
-    """Renew R and U from the sums, in place, which leaves behind what rounding has gathered in them.
+@dataclass
+class PartialState(SumState):
+    """The sums over a part of the pairs, and the α that its first pair chooses."""
 
-    Where recalls are fixed, R is P (P G P + αI)⁻¹ P: no later pair changes U in their directions.
-    """
-    fixed, alpha, inverse = constraint(state), float(state["alpha"]), state["inverse"]
-    if alpha:
-        floor = RENEWED * mean_eigenvalue(state["gram"])
-        for raised in (alpha, max(alpha, floor)):
-            information = state["gram"].copy() if fixed is None else free_gram(state["gram"], fixed.basis)
-            information.reshape(-1)[:: len(information) + 1] += raised
-            if cholesky(information):
-                break
-        else:
-            raise ValueError(NOT_SEMIDEFINITE)
-        alpha = raised
-        invert_from_cholesky(information)
-        inverse = information if fixed is None else without(information, fixed.basis)
-    solution, _ = solve_sums(state, alpha)
-    state["alpha"][...] = alpha
-    state["inverse"][...] = inverse
-    state["solution"][...] = solution
+    alpha: float = 0.0
+
+
+@dataclass(frozen=True)
+class PartialSums(Ridge):
+    """The sums of recursive least squares without R and U, for parts of the pairs that are merged into a memory."""
+
+    name: ClassVar[str] = "rls part"
+    first_alpha: float | None = None
+
+    def start(self, shape: Shape) -> PartialState:
+        """Return the sums of no pairs."""
+        return PartialState(shape, Sums.zeros(shape))
+
+    def store(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
+        """Add a block to the sums."""
+        if state.n_stored == 0 and len(features):
+            cast(PartialState, state).alpha = _alpha_for(features[0], self.first_alpha)
+        super().store(state, features, values)
+
+    def merge(self, state: State, other: State) -> PartialState:
+        """Add the sums; the first part's α stays."""
+        first = cast(PartialState, state if state.n_stored else other)
+        total, n_stored = sums_of(state).plus(sums_of(other)), state.n_stored + other.n_stored
+        return PartialState(state.shape, total, first.alpha, n_stored=n_stored)

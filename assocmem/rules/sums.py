@@ -1,205 +1,218 @@
-"""What the rules share whose state is a sum over pairs: G = Σ ψψᵀ, Q = Σ ψvᵀ and Σ v²."""
+"""The sums over pairs that least squares needs: G = Σ ψψᵀ, Q = Σ ψvᵀ and Σ v², with equality constraints."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem.rules._blas import (
+from assocmem.rules.arrays import NEVER_STORED, Arrays, Shape, Solution, roundings
+from assocmem.rules.blas import (
+    Matrix,
     Matrix64,
     add_gram,
     add_gram_single,
     add_product,
-    cholesky,
-    cholesky_solve,
     norm,
     row_squares,
     symmetric_product,
 )
-from assocmem.rules._solve import (
-    Solution,
-    condition_number,
-    copies_left,
-    error_bound,
-    mean_eigenvalue,
-    shifted,
-    solve,
-)
-from assocmem.rules.base import COUNT, FLOAT64, NEVER_STORED, ROWS_ROUNDED_ONCE, Layout, Rule, State, effective_number
-from assocmem.rules.constraints import Constraint, constraint, free_gram, merged
+from assocmem.rules.constraints import Constraint, Rows, extended, free_gram, without_rows
+from assocmem.rules.solve import Regularised, condition_number, copies_left, error_bound, mean_eigenvalue, solve
 
-SUMS = ("gram", "cross", "squared_values", "rounding", "rounding_cross")  # what fades with a forgetting factor
-OF_VALUES = ("cross", "squared_values")
-
-# What rounding may leave, as a share of the squared values, where exact arithmetic leaves nothing.
-ROUNDING = 1e-6
-DIGITS_LOST = 1e-8  # what is left of the sum of squares carries rounding of 1e-16 of what was there
+# Tolerance of the removal check, as a share of the squared values.
+REMOVAL_TOLERANCE = 1e-6
+DIGITS_LOST = 1e-8  # share of the sum of squares below which rounding of 1e-16 of the rest has blurred it
 VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it adds could hide a false pair
 
 EPS_RATIO = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
 
 
-class SumRule(Rule):
-    """A rule that keeps the sums, and a factor by which the past fades."""
+@dataclass
+class Sums(Arrays):
+    """Sums over weighted pairs, always float64, and the recalls that are fixed by equality constraints.
 
-    forgetting: float
-    of_values: ClassVar[tuple[str, ...]] = (*OF_VALUES, "rounding_cross")
+    Parameters
+    ----------
+    gram : (D, D)
+        Lower triangle of G = Σ ψψᵀ.
+    cross : (D, v)
+        Q = Σ ψvᵀ.
+    squared_values : (v,)
+        Σ v² for every output.
+    rounding, rounding_cross : float
+        Mean eigenvalue of G, and norm of Q, times how often they have been rounded, as independent errors add.
+    n_noisy : int
+        Pairs stored with noise, of which G holds the variances too.
+    n_shifted : int
+        Edits in another metric, which leave Q outside of the range of G.
+    constraint_features, constraint_values : (r, D), (r, v)
+        Independent features, and the values that the weights must recall for them.
+    """
 
-    def subtract(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
-        """Subtract a block from the sums."""
-        add_to_sums(state, features, values, -1.0)
+    gram: Matrix64
+    cross: Matrix64
+    squared_values: NDArray[np.float64]
+    constraint_features: Matrix64
+    constraint_values: Matrix64
+    rounding: float = 0.0
+    rounding_cross: float = 0.0
+    n_noisy: int = 0
+    n_shifted: int = 0
 
-    def condition(self, state: State, solution: Solution) -> float:
-        """Estimate the condition number of G with penalty and shift."""
-        return condition_number(free_sums(state)[0], (solution.alpha or 0.0) + solution.shift)
+    @classmethod
+    def zeros(cls, shape: Shape) -> Sums:
+        """The sums of no pairs."""
+        d, v = shape.rank, shape.value_dim
+        return cls(np.zeros((d, d)), np.zeros((d, v)), np.zeros(v), np.empty((0, d)), np.empty((0, v)))
 
-    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
-        """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
-        return error_bound_of_sums(state, weights, self.penalty(state) or 0.0)
+    @property
+    def level(self) -> float:
+        """Mean eigenvalue of G."""
+        return mean_eigenvalue(self.gram)
 
-    def remains(self, state: State, features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bound the copies of features that G can hold, and return their parts outside of its range."""
-        exact = features.astype(np.float64, copy=False)
-        return copies_left(state["gram"], exact, float(state["rounding"]))
+    # ------------------------------------------------------------------------------------------- changes in place
 
-    def effective_number(self, state: State) -> float:
-        """Return the effective number of pairs that weigh forgetting^age."""
-        return effective_number(int(state["n_stored"]), self.forgetting)
+    def fade(self, factor: float) -> None:
+        """Multiply all sums, as the past loses weight."""
+        self.gram *= factor
+        self.cross *= factor
+        self.squared_values *= factor
+        self.rounding *= factor
+        self.rounding_cross *= factor
 
-    def _note_rounding(self, state: State, n_rows: int) -> None:
-        super()._note_rounding(state, n_rows)
-        changes = np.sqrt(1.0 + n_rows / ROWS_ROUNDED_ONCE)
-        state["rounding_cross"][...] = np.hypot(state["rounding_cross"], changes * norm(state["cross"]))
+    def add(self, features: Matrix, values: Matrix, factor: float = 1.0, *, single: bool = False) -> None:
+        """Add `factor` times a block of pairs; with `single`, float32 features are multiplied in single precision."""
+        exact_values = values.astype(np.float64, copy=False)
+        squares = np.einsum("ij,ij->j", exact_values, exact_values)
+        if single:
+            product = features.T @ values
+            blurred, blurred_cross = squared_size(features) / features.shape[1], norm(product)
+            add_gram_single(self.gram, features, factor)
+            self.cross += np.float64(factor) * product
+            self.rounding = math.hypot(self.rounding, EPS_RATIO * blurred)
+            self.rounding_cross = math.hypot(self.rounding_cross, EPS_RATIO * blurred_cross)
+        else:
+            exact = features.astype(np.float64, copy=False)
+            add_gram(self.gram, exact, factor)
+            add_product(self.cross, exact, exact_values, factor)
+        self.squared_values += factor * squares
+        self._note_rounding(len(features))
 
-    def magnitude(self, state: State) -> float:
-        """Return the mean eigenvalue of G."""
-        return mean_eigenvalue(state["gram"])
+    def exchange(self, features: Matrix, old: Matrix, new: Matrix) -> None:
+        """Replace values: Q ← Q + Fᵀ(new − old), while G stays as it is to the last bit."""
+        exact, before, after = (np.asarray(array, np.float64) for array in (features, old, new))
+        add_product(self.cross, exact, after - before)
+        self.squared_values += np.einsum("ij,ij->j", after, after) - np.einsum("ij,ij->j", before, before)
+        self._note_rounding(len(features))
 
-    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
-        """Exchange values in the sums: Q ← Q + Fᵀ(new − old), while G stays as it is to the last bit."""
-        exchange_in_sums(state, features, old, new)
+    def add_variances(self, variances: NDArray[np.float64]) -> None:
+        """Add variances (D,) of features around stored means: Σ E ψψᵀ = Σ (Eψ)(Eψ)ᵀ + Σ Cov ψ (docs/theory.md)."""
+        self.gram.reshape(-1)[:: len(self.gram) + 1] += variances
 
-    def verify(self, before: State, after: State) -> None:
-        """Refuse sums that no pairs can have."""
-        verify_sums(before, after)
+    def _note_rounding(self, n_rows: int) -> None:
+        """Add one rounding of the sums for every time that they were changed, as independent errors add."""
+        times = roundings(n_rows)
+        self.rounding = math.hypot(self.rounding, times * self.level)
+        self.rounding_cross = math.hypot(self.rounding_cross, times * norm(self.cross))
 
-    def refuse_forget(self) -> None:
-        """Refuse with a forgetting factor: how much of a pair is left depends on when it was stored."""
-        refuse_faded(self, "forget", self.forgetting)
-
-    def refuse_merge(self) -> None:
-        """Refuse with a forgetting factor: the result would depend on which memory is the older."""
-        refuse_faded(self, "merge", self.forgetting)
-
-
-def refuse_faded(rule: Rule, what: str, forgetting: float) -> None:
-    """Refuse what a rule cannot do while its past fades."""
-    if forgetting != 1.0:
-        raise ValueError(
-            f"{type(rule).__name__}(forgetting={forgetting}) cannot {what}: what is left of a pair depends on when it "
-            f"was stored; expected forgetting=1.0; build the memory without forgetting"
+    def plus(self, other: Sums) -> Sums:
+        """The sums over the pairs of both, under the constraints of both."""
+        features, values = extended(self.constraints, *other.constraints)
+        total = Sums(
+            gram=self.gram + other.gram,
+            cross=self.cross + other.cross,
+            squared_values=self.squared_values + other.squared_values,
+            constraint_features=features,
+            constraint_values=values,
+            rounding=math.hypot(self.rounding, other.rounding),
+            rounding_cross=math.hypot(self.rounding_cross, other.rounding_cross),
+            n_noisy=self.n_noisy + other.n_noisy,
+            n_shifted=self.n_shifted + other.n_shifted,
         )
+        total._note_rounding(0)
+        return total
+
+    # ------------------------------------------------------------------------------------------------ constraints
+
+    @property
+    def constraints(self) -> Rows:
+        """Features and values of the equality constraints."""
+        return self.constraint_features, self.constraint_values
+
+    def constrain(self, features: Matrix64, values: Matrix64, tolerance: Any = 0.0) -> None:
+        """Fix the recalls of further features (B, D) to values (B, v); ValueError if the constraints contradict."""
+        self.constraint_features, self.constraint_values = extended(self.constraints, features, values, tolerance)
+
+    def release(self, features: Matrix64) -> None:
+        """Drop the constraints on features, or on positive multiples of them."""
+        self.constraint_features, self.constraint_values = without_rows(self.constraints, features)
+
+    def constraint(self) -> Constraint | None:
+        """The constraints as an orthonormal basis and an offset; None if there are none."""
+        return Constraint.of(*self.constraints) if len(self.constraint_features) else None
+
+    def free(self) -> tuple[Matrix64, Matrix64, Constraint | None]:
+        """G and Q of the ridge problem in the directions that are not constrained."""
+        fixed = self.constraint()
+        if fixed is None:
+            return self.gram, self.cross, None
+        cross = self.cross - symmetric_product(self.gram, fixed.offset)
+        cross -= fixed.basis.T @ (fixed.basis @ cross)
+        return free_gram(self.gram, fixed.basis), np.ascontiguousarray(cross), fixed
+
+    # --------------------------------------------------------------------------------------------------- answers
+
+    def solve(self, alpha: float) -> tuple[Matrix64, Solution]:
+        """Ridge weights (D, v) under the constraints, and how they were found."""
+        gram, cross, fixed = self.free()
+        free, found = solve(gram, cross, alpha, self.rounding, self.rounding_cross)
+        if fixed is None:
+            return free, found
+        free -= fixed.basis.T @ (fixed.basis @ free)
+        return np.ascontiguousarray(fixed.offset + free), found
+
+    def condition(self, solution: Solution) -> float:
+        """Estimate the condition number of G with penalty and shift."""
+        return condition_number(self.free()[0], (solution.alpha or 0.0) + solution.shift)
+
+    def error_bound(self, weights: Matrix, alpha: float) -> float:
+        """Bound the relative error of weights that solve for the sums, with the rounding of their own type."""
+        gram, cross, fixed = self.free()
+        exact = weights.astype(np.float64, copy=False)
+        rounded = float(np.finfo(weights.dtype).eps) / 2 if exact.any() else 0.0
+        free = exact if fixed is None else exact - fixed.offset
+        return rounded + error_bound(gram, cross, free, alpha, self.rounding, self.rounding_cross)
+
+    def copies(self, features: Matrix) -> tuple[NDArray[np.float64], Matrix64]:
+        """Bound the copies of features (N, D) that G can hold, and return their parts (D, N) outside of its range."""
+        return copies_left(self.gram, features.astype(np.float64, copy=False), self.rounding)
+
+    def check_removed(self, after: Sums, n_left: int) -> None:
+        """Refuse sums that no pairs can have: G must be positive semidefinite, also when bordered by Q and Σ‖v‖²."""
+        level, left = self.level, after.level
+        if n_left and -REMOVAL_TOLERANCE * level <= left < DIGITS_LOST * level:
+            raise ValueError(
+                f"the keys to forget are so much longer than the others that {left / level:.0e} of the sum of squares "
+                f"would remain, less than the {DIGITS_LOST:g} that rounding leaves readable; store the other pairs in "
+                f"a new memory; nothing was changed"
+            )
+        # Products in single precision have blurred the sums by more than what rounding in double precision does.
+        blur = 10 * float(np.finfo(np.float64).eps) * after.rounding / level
+        regularised = Regularised.of(after.gram, [max(VERIFYING_SHIFT, blur)], level)
+        if regularised is None:
+            raise ValueError(NEVER_STORED)
+        if self.n_shifted:
+            return
+        explained = np.vdot(after.cross / level, regularised.solve(after.cross))
+        allowed = after.squared_values.sum() + max(REMOVAL_TOLERANCE, blur) * self.squared_values.sum()
+        if explained > allowed:
+            raise ValueError(NEVER_STORED)
 
 
-def sums_layout(rank: int, value_dim: int) -> Layout:
-    """The lower triangle of G = Σ ψψᵀ, then Q = Σ ψvᵀ and, for every output, Σ v²: always float64."""
-    return {
-        "gram": ((rank, rank), FLOAT64),
-        "cross": ((rank, value_dim), FLOAT64),
-        "squared_values": ((value_dim,), FLOAT64),
-        "rounding_cross": ((), FLOAT64),  # norm of Q times how often it has been rounded, as independent errors add
-        "n_noisy": COUNT,  # pairs stored with noise, of which G holds the variances too
-        "n_shifted": COUNT,  # edits in another metric, which leave Q outside of the range of G
-    }
-
-
-def add_to_sums(
-    state: State, features: NDArray[Any], values: NDArray[Any], factor: float = 1.0, *, single: bool = False
-) -> None:
-    """Add `factor` times a block of pairs; with `single`, float32 features are multiplied in single precision."""
-    exact_values = values.astype(np.float64, copy=False)
-    if single:
-        add_gram_single(state["gram"], features, factor)
-        product = features.T @ values
-        state["cross"] += np.float64(factor) * product
-        blurred = EPS_RATIO * norm(product)
-        state["rounding_cross"][...] = np.hypot(state["rounding_cross"], blurred)
-        blurred = squared_size(features) / features.shape[1] * EPS_RATIO
-        state["rounding"][...] = np.hypot(state["rounding"], blurred)
-    else:
-        exact = features.astype(np.float64, copy=False)
-        add_gram(state["gram"], exact, factor)
-        add_product(state["cross"], exact, exact_values, factor)
-    state["squared_values"] += factor * np.einsum("ij,ij->j", exact_values, exact_values)
-
-
-def squared_size(features: NDArray[Any]) -> float:
+def squared_size(features: Matrix) -> float:
     """Sum of all squares, in float64."""
     return float(row_squares(features).sum(dtype=np.float64))
-
-
-def error_bound_of_sums(state: State, weights: NDArray[Any], alpha: float) -> float:
-    """Bound the relative error of weights that solve for the sums; what their own type cannot tell comes on top."""
-    gram, cross, fixed = free_sums(state)
-    exact = weights.astype(np.float64, copy=False)
-    rounded = float(np.finfo(weights.dtype).eps) / 2 if exact.any() else 0.0
-    free = exact if fixed is None else exact - fixed.offset
-    return rounded + error_bound(gram, cross, free, alpha, float(state["rounding"]), float(state["rounding_cross"]))
-
-
-def exchange_in_sums(state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
-    """Give pairs other values."""
-    exact, before, after = (np.asarray(array, np.float64) for array in (features, old, new))
-    add_product(state["cross"], exact, after - before)
-    state["squared_values"] += np.einsum("ij,ij->j", after, after) - np.einsum("ij,ij->j", before, before)
-
-
-def merge_sums(state: State, other: State) -> State:
-    """Add the sums of two memories, and join their fixed recalls."""
-    sums = {name: state[name] + other[name] for name in ("gram", *OF_VALUES, "n_noisy", "n_shifted")}
-    sums["rounding_cross"] = np.array(np.hypot(state["rounding_cross"], other["rounding_cross"]))
-    return {**sums, **merged(state, other)}
-
-
-def verify_sums(before: State, after: State) -> None:
-    """Refuse sums that no pairs can have: G must be positive semidefinite, also when bordered by Q and Σ‖v‖²."""
-    level = mean_eigenvalue(before["gram"])
-    left = mean_eigenvalue(after["gram"])
-    if after["n_stored"] and -ROUNDING * level <= left < DIGITS_LOST * level:
-        raise ValueError(
-            f"the keys to forget are so much longer than the others that only {left / level:.0e} of the sum of squares "
-            f"would be left, blurred by rounding; expected at least {DIGITS_LOST:g}; store the other pairs in a new "
-            f"memory; nothing was changed"
-        )
-    # Products in single precision have blurred the sums by more than what rounding in double precision does.
-    blur = 10 * np.finfo(np.float64).eps * float(after["rounding"]) / level
-    factor = shifted(after["gram"], level, max(VERIFYING_SHIFT, blur))
-    if not cholesky(factor):
-        raise ValueError(NEVER_STORED)
-    if before["n_shifted"]:
-        return
-    explained = np.vdot(after["cross"] / level, cholesky_solve(factor, after["cross"]))
-    if explained > after["squared_values"].sum() + max(ROUNDING, blur) * before["squared_values"].sum():
-        raise ValueError(NEVER_STORED)
-
-
-def free_sums(state: State) -> tuple[Matrix64, Matrix64, Constraint | None]:
-    """G and Q of the ridge problem that is left where recalls are fixed, and what fixes them."""
-    fixed = constraint(state)
-    if fixed is None:
-        return state["gram"], state["cross"], None
-    cross = state["cross"] - symmetric_product(state["gram"], fixed.offset)
-    cross -= fixed.basis.T @ (fixed.basis @ cross)
-    return free_gram(state["gram"], fixed.basis), np.ascontiguousarray(cross), fixed
-
-
-def solve_sums(state: State, alpha: float) -> tuple[Matrix64, Solution]:
-    """Ridge weights (D, v) of the sums, among those that leave fixed recalls as they are, and how they were found."""
-    gram, cross, fixed = free_sums(state)
-    free, found = solve(gram, cross, alpha, float(state["rounding"]), float(state["rounding_cross"]))
-    if fixed is None:
-        return free, found
-    free -= fixed.basis.T @ (fixed.basis @ free)
-    return np.ascontiguousarray(fixed.offset + free), found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from assocmem.rules._blas import (
+from assocmem.rules.arrays import Solution
+from assocmem.rules.blas import (
     Matrix64,
     cholesky,
     cholesky_solve,
@@ -39,39 +41,9 @@ BLURRED = 1e-9
 CLEARING_PASSES = 3  # by which a shift of 1e-8 shrinks what is held by 1e-9 or more
 
 NOT_SEMIDEFINITE = (
-    "the Gram matrix is not positive semidefinite; expected a sum over stored pairs; "
-    "start a new memory, or load the last one that was saved"
+    "the Gram matrix is not positive semidefinite, so it is no sum over stored pairs; start a new memory, or load the "
+    "last one that was saved"
 )
-
-
-@dataclass(frozen=True)
-class Solution:
-    """How the weights in use were found.
-
-    Parameters
-    ----------
-    solver : str
-        "Cholesky", "iterated Tikhonov", "updated inverse", or "none" for rules that solve nothing.
-    alpha : float or None
-        The penalty; None for a rule without one.
-    shift : float
-        What was added to the diagonal beyond the penalty, and taken back by iteration.
-    passes : int
-        Iterations that took it back.
-    condition : float
-        Estimate of the condition number, in the 1-norm, of the matrix that was factorised; NaN where none was.
-    """
-
-    solver: str
-    alpha: float | None = None
-    shift: float = 0.0
-    passes: int = 0
-    condition: float = np.nan
-
-
-def solve_ridge(gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0) -> Matrix64:
-    """Return the solution that `solve` finds."""
-    return solve(gram, cross, alpha, rounding)[0]
 
 
 def mean_eigenvalue(gram: Matrix64) -> float:
@@ -79,11 +51,45 @@ def mean_eigenvalue(gram: Matrix64) -> float:
     return float((gram.diagonal() / len(gram)).sum())
 
 
-def shifted(gram: Matrix64, level: float, shift: float) -> Matrix64:
-    """Return gram / level + shift * I as a new lower triangle."""
-    scaled = scaled_lower(gram, 1 / level) if level > SMALLEST_LEVEL else gram / level
-    scaled.reshape(-1)[:: len(gram) + 1] += shift
-    return scaled
+@dataclass(frozen=True)
+class Regularised:
+    """Cholesky factor of G / level + shift · I; the level is the mean eigenvalue of G, unless another is given.
+
+    Scaled to eigenvalues of mean 1, so that nothing leaves the number range, whatever the units of the keys.
+    """
+
+    factor: Matrix64
+    level: float
+    shift: float
+
+    @classmethod
+    def of(cls, gram: Matrix64, shifts: Sequence[float], level: float | None = None) -> Regularised | None:
+        """Factorise with the first of the shifts for which that succeeds; None if it does with none."""
+        level = mean_eigenvalue(gram) if level is None else level
+        for shift in shifts:
+            factor = scaled_lower(gram, 1 / level) if level > SMALLEST_LEVEL else gram / level
+            factor.reshape(-1)[:: len(gram) + 1] += shift
+            if cholesky(factor):
+                return cls(factor, level, shift)
+        return None
+
+    @classmethod
+    def require(cls, gram: Matrix64, shifts: Sequence[float], level: float | None = None) -> Regularised:
+        """`of`, or ValueError if the matrix is not positive semidefinite even to rounding."""
+        found = cls.of(gram, shifts, level)
+        if found is None:
+            raise ValueError(NOT_SEMIDEFINITE)
+        return found
+
+    def solve(self, columns: Matrix64) -> Matrix64:
+        """Solve (G / level + shift · I) X = columns (D, n) -> (D, n), column-major."""
+        return cholesky_solve(self.factor, columns)
+
+    def outside(self, columns: Matrix64) -> Matrix64:
+        """Parts of columns (D, n) in directions that G does not hold."""
+        for _ in range(CLEARING_PASSES):
+            columns = self.shift * self.solve(columns)
+        return columns
 
 
 def solve(
@@ -122,10 +128,10 @@ def solve(
     # Both of size 1, whatever the units of keys and values: no square below leaves the number range.
     penalty, target, unit = alpha / level, cross / size, size / level
     noise = np.finfo(np.float64).eps * max(rounding / level, 1.0)
-    if penalty >= SHIFTS[0] and cholesky(factor := shifted(gram, level, penalty)):
-        solution = cholesky_solve(factor, target)
+    if penalty >= SHIFTS[0] and (regularised := Regularised.of(gram, [penalty])) is not None:
+        solution = regularised.solve(target)
         if noise < BLURRED:
-            solution = _cleared(factor, penalty, noise, solution, keep_more=True)
+            solution = _without_null_space(regularised, noise, solution, keep_more=True)
         return np.ascontiguousarray(solution * unit), Solution("Cholesky", alpha)
     lost = float(np.finfo(np.float64).eps) * (rounding_cross / size) / float(np.linalg.norm(target))
     tolerance = max(CONVERGED, noise, lost)
@@ -133,11 +139,11 @@ def solve(
     for shift in SHIFTS:
         if best is not None and shift > SHIFTS[1]:
             break
-        if cholesky(factor := shifted(gram, level, penalty + shift)):
-            best, passes, converged = _iterate(factor, gram / level, penalty, target, tolerance)
+        if (regularised := Regularised.of(gram, [penalty + shift])) is not None:
+            best, passes, converged = _iterate(regularised, gram / level, penalty, target, tolerance)
             found = Solution("iterated Tikhonov", alpha, shift * level, passes)
             if converged:
-                best = _cleared(factor, penalty + shift, noise, best)
+                best = _without_null_space(regularised, noise, best)
                 break
     if best is None:
         raise ValueError(NOT_SEMIDEFINITE)
@@ -145,10 +151,10 @@ def solve(
 
 
 def _iterate(
-    factor: Matrix64, gram: Matrix64, penalty: float, target: Matrix64, tolerance: float
+    regularised: Regularised, gram: Matrix64, penalty: float, target: Matrix64, tolerance: float
 ) -> tuple[Matrix64, int, bool]:
     """Refine what a shifted factor gives towards (gram + penalty I) U = target; passes, and whether it got there."""
-    solution = cholesky_solve(factor, target)
+    solution = regularised.solve(target)
     last_size = np.inf
     for passes in range(MAX_PASSES):
         residual = target - symmetric_product(gram, solution) - penalty * solution
@@ -156,7 +162,7 @@ def _iterate(
         reachable = float(np.linalg.norm(target)) + float(np.linalg.norm(solution))
         if float(np.linalg.norm(residual)) <= tolerance * reachable:
             return solution, passes, True
-        step = cholesky_solve(factor, residual)
+        step = regularised.solve(residual)
         size = float(np.linalg.norm(step))
         if size > 0.5 * last_size:
             break
@@ -165,19 +171,22 @@ def _iterate(
     return solution, passes, False
 
 
-def _cleared(factor: Matrix64, shift: float, noise: float, solution: Matrix64, *, keep_more: bool = False) -> Matrix64:
-    """Take out of a solution what rounding left in directions that hold nothing.
+def _without_null_space(
+    regularised: Regularised, noise: float, solution: Matrix64, *, keep_more: bool = False
+) -> Matrix64:
+    """Remove what rounding left of a solution in the null space of G.
 
-    The factor is that of gram + shift I. There, shift (gram + shift I)⁻¹ leaves a vector as it is, but for the noise
-    in gram, while it shrinks directions with eigenvalue s by shift / (s + shift): repeated, it leaves what is to be
-    taken out. Otherwise rounding in the sums would be divided by the shift, and cost other keys half of their digits.
+    There, shift (G + shift I)⁻¹ leaves a vector as it is, but for the noise in G, while it shrinks directions with
+    eigenvalue s by shift / (s + shift): repeated, it leaves what is to be removed. Otherwise rounding in the sums
+    would be divided by the shift, and cost other keys half of their digits.
     """
-    # One combination of the columns tells how many passes it takes, and whether there is anything to take out.
+    shift = regularised.shift
+    # One combination of the columns tells how many passes it takes, and whether there is anything to remove.
     left = solution @ np.cos(np.arange(solution.shape[1]))[:, None]
     size, last_change = float(np.linalg.norm(left)), np.inf
-    passes, slow = 0, 10 * noise * np.sqrt(len(factor)) / shift  # the largest eigenvalue of noise, next to the shift
+    passes, slow = 0, 10 * noise * np.sqrt(len(solution)) / shift  # the largest eigenvalue of noise, next to the shift
     while last_change > max(CONVERGED * size, slow * float(np.linalg.norm(left))):
-        fewer = shift * cholesky_solve(factor, left)
+        fewer = shift * regularised.solve(left)
         change = float(np.linalg.norm(left - fewer))
         if change > 0.5 * last_change:  # the shift is not small next to what is held: it amplifies little rounding
             return solution
@@ -188,7 +197,7 @@ def _cleared(factor: Matrix64, shift: float, noise: float, solution: Matrix64, *
         return solution
     left = solution
     for _ in range(passes):
-        left = shift * cholesky_solve(factor, left)
+        left = shift * regularised.solve(left)
     return solution - left
 
 
@@ -216,13 +225,14 @@ def error_bound(
     gram_error = eps * times * float(np.linalg.norm(spectrum))
     held = spectrum[spectrum > 10 * gram_error]
     shift = _safe_shift(rounding, level)
-    if not len(held) or not cholesky(factor := shifted(gram, level, shift)):
+    regularised = Regularised.of(gram, [shift])
+    if not len(held) or regularised is None:
         return np.inf
     unit = (level / size) * scale
     residual = target - (symmetric_product(scaled, solution) + penalty * solution) * unit
     errors = float(np.linalg.norm(residual)) + eps * (rounding_cross / size)
     length = float(np.linalg.norm(solution))
-    astray = float(np.linalg.norm(_outside(factor, shift, solution))) / length if len(held) < len(gram) else 0.0
+    astray = float(np.linalg.norm(regularised.outside(solution))) / length if len(held) < len(gram) else 0.0
     return (errors / (unit * length) + gram_error) / float(held[0] + penalty) + astray
 
 
@@ -231,29 +241,20 @@ def _safe_shift(rounding: float, level: float) -> float:
     return max(SHIFTS[1], 10 * float(np.finfo(np.float64).eps) * rounding / level)
 
 
-def _outside(factor: Matrix64, shift: float, columns: Matrix64) -> Matrix64:
-    """Parts of columns in directions that a Gram matrix, of which `factor` is with the shift, does not hold."""
-    for _ in range(CLEARING_PASSES):
-        columns = shift * cholesky_solve(factor, columns)
-    return columns
-
-
 def copies_left(gram: Matrix64, features: Matrix64, rounding: float) -> tuple[NDArray[np.float64], Matrix64]:
     """Bound how many copies of features (N, D) can be in G, and return the parts (D, N) of them that G does not hold.
 
     G − c ψψᵀ is positive semidefinite only for c ≤ 1 / ψᵀG⁺ψ, and for no c > 0 if ψ is not in the range of G.
     """
-    level = mean_eigenvalue(gram)
     squares = row_squares(features)
     columns = np.asfortranarray(features.T)
+    level = mean_eigenvalue(gram)
     if level == 0.0:
         return np.zeros(len(features)), columns
-    shift = _safe_shift(rounding, level)
-    if not cholesky(factor := shifted(gram, level, shift)):
-        raise ValueError(NOT_SEMIDEFINITE)
+    regularised = Regularised.require(gram, [_safe_shift(rounding, level)])
     directions = columns / np.sqrt(squares)
-    copies = (level / squares) / np.einsum("ij,ij->j", directions, cholesky_solve(factor, directions))
-    return copies, _outside(factor, shift, columns)
+    copies = (level / squares) / np.einsum("ij,ij->j", directions, regularised.solve(directions))
+    return copies, regularised.outside(columns)
 
 
 def condition_number(gram: Matrix64, diagonal: float) -> float:
@@ -261,10 +262,11 @@ def condition_number(gram: Matrix64, diagonal: float) -> float:
     level = mean_eigenvalue(gram)
     if level == 0.0:
         return np.nan
-    matrix = shifted(gram, level, diagonal / level)
-    sizes = np.abs(np.tril(matrix))
+    sizes = np.abs(np.tril(gram / level))
+    sizes.reshape(-1)[:: len(gram) + 1] += diagonal / level
     norm = float((sizes.sum(axis=0) + sizes.sum(axis=1) - sizes.diagonal()).max())
-    return 1 / max(reciprocal_condition(matrix, norm), 1e-300) if cholesky(matrix) else np.inf
+    regularised = Regularised.of(gram, [diagonal / level])
+    return np.inf if regularised is None else 1 / max(reciprocal_condition(regularised.factor, norm), 1e-300)
 
 
 def gcv_penalty(gram: Matrix64, cross: Matrix64, squared_values: float, n: float, n_effective: float) -> float:
@@ -282,12 +284,13 @@ def gcv_penalty(gram: Matrix64, cross: Matrix64, squared_values: float, n: float
     """
     from scipy.optimize import minimize_scalar  # not with the package: it doubles the time of its import
 
-    spectrum, vectors = scipy.linalg.eigh(gram, lower=True, check_finite=False)
+    level = mean_eigenvalue(gram) or 1.0
+    spectrum, vectors = scipy.linalg.eigh(gram / level, lower=True, check_finite=False)
     held = spectrum > len(spectrum) * np.finfo(np.float64).eps * spectrum[-1]
     if not held.any():
         return 0.0
     s = spectrum[held]
-    explained = ((vectors[:, held].T @ cross) ** 2).sum(axis=1) / s
+    explained = ((vectors[:, held].T @ (cross / np.sqrt(level))) ** 2).sum(axis=1) / s
     # N pairs of independent features are all explained: the difference would be rounding.
     unexplained = max(float(squared_values - explained.sum()), 0.0) if n > len(s) else 0.0
     spare = n_effective - len(s) if n_effective < n else max(n - len(s), 0.0)
@@ -299,4 +302,4 @@ def gcv_penalty(gram: Matrix64, cross: Matrix64, squared_values: float, n: float
 
     best = GCV_EXPONENTS[np.argmin([score(exponent) for exponent in GCV_EXPONENTS])]
     refined = minimize_scalar(score, bounds=(best - 0.25, best + 0.25), method="bounded").x
-    return float(10.0**refined * s[-1])
+    return float(10.0**refined * s[-1] * level)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from assocmem._jit import kernel, reduction, run_in_row_blocks
+from assocmem.core.jit import kernel, reduction
+from assocmem.core.threads import run_in_row_blocks
 
 Matrix = NDArray[Any]
 Matrix64 = NDArray[np.float64]
@@ -74,8 +75,8 @@ def _add_lower(start: int, stop: int, addend: NDArray[Any], target: NDArray[Any]
 
 
 def scaled_lower(matrix: Matrix64, factor: float) -> Matrix64:
-    """Return factor * matrix on the lower triangle; above it is left what memory held."""
-    scaled = np.empty_like(matrix)
+    """Return factor * matrix on the lower triangle, and zeros above."""
+    scaled = np.zeros_like(matrix)
     run_in_row_blocks(_scale_lower, len(matrix), MIN_ROWS, matrix, factor, scaled)
     return scaled
 
@@ -170,10 +171,10 @@ def _square_rows(start: int, stop: int, rows: NDArray[Any], squares: NDArray[Any
 
 
 # Squared lengths between 1/limit and limit may divide any value without leaving the range of the type.
-_MODERATE = {"float32": 1e10, "float64": 1e100}
+_SAFE_SQUARES = {"float32": 1e10, "float64": 1e100}
 
 
-def moderate(features: Matrix, values: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+def normalise_extreme_rows(features: Matrix, values: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     """Divide very long or very short features, and the values with them, by the length of the features.
 
     Returns both, and the squared lengths that the features then have.
@@ -181,7 +182,7 @@ def moderate(features: Matrix, values: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     A rule that adds ψ eᵀ / ‖ψ‖², with e linear in the value and in ψ, does not see the difference, but ‖ψ‖² and its
     inverse stay in range.
     """
-    squares, limit = row_squares(features), _MODERATE[features.dtype.name]
+    squares, limit = row_squares(features), _SAFE_SQUARES[features.dtype.name]
     if squares.max(initial=1.0) < limit and squares.min(initial=1.0) > 1 / limit:
         return features, values, squares
     lengths = np.sqrt(squares)[:, None]
