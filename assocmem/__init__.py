@@ -1,13 +1,34 @@
-"""Associative memory with CReLU features and a linear readout: store, recall and forget vectors."""
+"""An online least-squares map from keys to values, of fixed size, with exact deletion and known capacity.
 
-from assocmem.crelu import CReLUFeatures, crelu, inverse_crelu
-from assocmem.editing import Edit, Locality, least_squares_edit
+    keys → features/ → rules/ → cell.py → memory.py → values
+
+core/        arguments, files, compilation, threads       laws/      what a memory recalls, as formulas
+features/    Hadamard projection, CReLU, noisy keys       capacity/  predict, plan and measure memories
+rules/       hebbian, delta, ridge, rls: one file each    commands/  the command line (extra `demo`)
+cell.py      the state behind one door                    frozen.py  read-only memories for serving
+memory.py    `AssociativeMemory`, over `base.py`          operations/ delete, edit, diagnose, settle, stream
+"""
+
+from assocmem.features.crelu import CReLUFeatures, crelu, inverse_crelu
+from assocmem.features.hadamard import HadamardProjection
 from assocmem.frozen import FrozenMemory
-from assocmem.hadamard import HadamardProjection
 from assocmem.memory import AssociativeMemory
-from assocmem.rules import DeltaRule, Hebbian, RecursiveLeastSquares, Ridge
+from assocmem.operations.editing import Edit, Locality, least_squares_edit
+from assocmem.rules import (
+    AdditiveRule,
+    DeltaRule,
+    Hebbian,
+    RecursiveLeastSquares,
+    Ridge,
+    Rule,
+    Shape,
+    Solved,
+    State,
+    register,
+)
 
 __all__ = [
+    "AdditiveRule",
     "AssociativeMemory",
     "CReLUFeatures",
     "DeltaRule",
@@ -18,8 +39,13 @@ __all__ = [
     "Locality",
     "RecursiveLeastSquares",
     "Ridge",
+    "Rule",
+    "Shape",
+    "Solved",
+    "State",
     "crelu",
     "inverse_crelu",
     "least_squares_edit",
+    "register",
 ]
 __version__ = "0.1.0"

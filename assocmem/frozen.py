@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assocmem import _checks, storage
-from assocmem._core import CHUNK_BYTES, MemoryCore
-from assocmem._team import MOST_THREADS, work_alone, work_together
-from assocmem.crelu import CReLUFeatures
-from assocmem.recall import recall_gated
+from assocmem.cell import CHUNK_BYTES
+from assocmem.core import checks, files
+from assocmem.core.jit import JIT_DISABLED
+from assocmem.core.threads import MOST_SHARING, share_out
+from assocmem.features.crelu import CReLUFeatures
+from assocmem.features.readout import add_parts, project_key, recall_gated, take_gated_shares
 
 KIND = "frozen memory"
 PRECISIONS = ("float32", "float64", "int8")
@@ -24,8 +26,8 @@ SMALLEST_BLOCK = 16
 
 _CACHE_LINE = 64  # bytes
 
-# Weights that a recall reads from which it gains from a second thread, which costs a few microseconds.
-SHARED_WEIGHTS = 2**18
+# Weights from which a recall gains from a second thread, which takes some fifty microseconds to wake.
+SHARED_WEIGHTS = 2**21
 
 # Keys from which one matrix product with the folded weights is faster than one gated recall after the other, measured
 # by `python -m benchmarks crossovers`. 8-bit weights have to be folded anew for every batch, which takes the time of
@@ -76,6 +78,7 @@ class FrozenMemory:
     ) -> None:
         self.features = features
         self.weights, self.scale, self.offset = weights, scale, offset
+        _refuse_other_arrays(self)
         self.loss: float | None = None
         self._folded: tuple[NDArray[Any], NDArray[Any] | None] | None = None
         self._workspaces: list[tuple[Any, ...]] = []
@@ -112,7 +115,8 @@ class FrozenMemory:
     @property
     def n_threads(self) -> int:
         """Threads that share the gated recall of one key: one, unless the memory is large."""
-        return MOST_THREADS if self.features.n_units * self.value_dim >= SHARED_WEIGHTS else 1
+        large = self.features.n_units * self.value_dim >= SHARED_WEIGHTS
+        return MOST_SHARING if large and not JIT_DISABLED else 1
 
     def __repr__(self) -> str:
         return (
@@ -139,7 +143,7 @@ class FrozenMemory:
         TypeError, ValueError
             If it is not an integer of at least 0.
         """
-        return "gated" if _checks.as_size("n_keys", n_keys, 0) < CROSSOVER[self.precision] else "folded"
+        return "gated" if checks.as_size("n_keys", n_keys, 0) < CROSSOVER[self.precision] else "folded"
 
     def recall(self, keys: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Recall the values of keys, stored or not.
@@ -160,10 +164,10 @@ class FrozenMemory:
         TypeError, ValueError
             If the keys are unusable, as in `AssociativeMemory.store`, or `out` has another shape.
         """
-        rows, single = _checks.as_rows("keys", keys, self.key_dim, self.dtype)
+        rows, single = checks.as_rows("keys", keys, self.key_dim, self.dtype)
         if out is not None:
-            _checks.refuse_bad_out(out, (len(rows), self.value_dim), rows)
-            _checks.refuse_bad_keys(rows, self.features.bias)  # all of them, before the first value is written
+            checks.refuse_bad_out(out, (len(rows), self.value_dim), rows)
+            checks.refuse_bad_keys(rows, self.features.bias)  # all of them, before the first value is written
         values = np.empty((len(rows), self.value_dim), self.dtype) if out is None else out
         if self.method(len(rows)) == "gated":
             self._recall_gated(rows, values)
@@ -172,17 +176,26 @@ class FrozenMemory:
         return values[0] if single and out is None else values
 
     def _recall_gated(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
-        run = work_together if self.n_threads > 1 else work_alone
+        recall_one: Callable[..., float] = self._recall_shared if self.n_threads > 1 else recall_gated
         workspace = self._take_workspace()
-        low, high = _checks.NORM_RANGE[self.dtype.name]
+        low, high = checks.NORM_RANGE[self.dtype.name]
         exact = values if values.dtype == self.dtype else np.empty(values.shape, self.dtype)
         for row, value in zip(rows, exact, strict=True):
-            norm = run(recall_gated, row, *workspace, value)
+            norm = recall_one(row, *workspace, value)
             if not low <= norm <= high:  # also where it is NaN
-                _checks.refuse_bad_keys(rows, self.features.bias)
+                checks.refuse_bad_keys(rows, self.features.bias)
         if exact is not values:
             values[...] = exact
         self._workspaces.append(workspace)
+
+    @staticmethod
+    def _recall_shared(row: NDArray[Any], *workspace: Any) -> float:
+        """`recall_gated`, with the blocks of units shared out to threads."""
+        bias, signs, weights, scale, offset, scratch, projected, parts, value = workspace
+        norm: float = project_key(row, bias, signs, scratch, projected)
+        share_out(take_gated_shares, np.zeros(1, np.int64), projected, weights, parts)
+        add_parts(parts, scale, offset, norm, value)
+        return norm
 
     def _take_workspace(self) -> tuple[Any, ...]:
         """Everything that `recall_gated` needs beside key and value: one for each recall at a time, used again."""
@@ -196,7 +209,7 @@ class FrozenMemory:
             return self.features.bias, signs, self.weights, self.scale, self.offset, scratch, projected, parts
 
     def _recall_folded(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
-        _checks.refuse_bad_keys(rows, self.features.bias)
+        checks.refuse_bad_keys(rows, self.features.bias)
         folded_weights, correction = self._folded_weights()
         # Few chunks: threads of BLAS that still look for work after a product slow the folding of the next.
         chunk_rows = max(1, 4 * CHUNK_BYTES // (self.features.rank * self.dtype.itemsize))
@@ -216,8 +229,8 @@ class FrozenMemory:
         """
         if self._folded is not None:
             return self._folded
-        # Without a lock, which a forked child could find closed for good: whoever comes second folds once more.
-        positive, negative = widened(self.weights, self.scale)
+        # Without a lock, which a forked child could find closed for good: a second thread folds once more.
+        positive, negative = dequantised(self.weights, self.scale)
         weights, implied = self.features.refold(positive, negative)
         lacking = self.offset - implied
         tolerance = np.finfo(self.dtype).eps * len(weights) * float(np.abs(implied).max(initial=0.0))
@@ -242,7 +255,7 @@ class FrozenMemory:
             If the directory does not exist or cannot be written.
         """
         arrays = {"weights": self.weights, "scale": self.scale, "offset": self.offset}
-        storage.save(path, KIND, {**self._configuration(), "fingerprint": self._fingerprint()}, arrays)
+        files.save(path, KIND, {**self._configuration(), "fingerprint": self._fingerprint()}, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FrozenMemory:
@@ -272,77 +285,45 @@ class FrozenMemory:
         ...     FrozenMemory.load(f"{folder}/frozen.safetensors").recall([1.0, 2.0]).round(9)
         array([3.])
         """
-        header, arrays = storage.load_mapped(path, KIND)
+        header, arrays = files.load_mapped(path, KIND)
         try:
             names = ("key_dim", "expansion", "whiten", "bias", "seed", "dtype")
             features = CReLUFeatures(**{name: header[name] for name in names})
-            layout = frozen_layout(features, _checks.as_size("value_dim", header["value_dim"]), header["precision"])
+            layout = frozen_layout(features, checks.as_size("value_dim", header["value_dim"]), header["precision"])
         except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-            storage.refuse_header(path, f"{type(error).__name__}: {error}")
-        storage.refuse_other_layout(path, arrays, layout)
+            files.refuse_header(path, f"{type(error).__name__}: {error}")
+        files.refuse_other_layout(path, arrays, layout)
         memory = cls(features, arrays["weights"], arrays["scale"], arrays["offset"])
         if header.get("fingerprint") != memory._fingerprint():
-            storage.refuse_header(path, "its configuration and signs are not those that the memory was written with")
+            files.refuse_header(path, "its configuration and signs are not those that the memory was written with")
         return memory
 
     def _configuration(self) -> dict[str, Any]:
         return {**self.features.configuration(), "value_dim": self.value_dim, "precision": self.precision}
 
     def _fingerprint(self) -> str:
-        return storage.fingerprint(self._configuration(), self.features.projection.signs)
+        return files.fingerprint(self._configuration(), self.features.projection.signs)
 
 
-class Freezing(MemoryCore):
-    """The part of a memory that makes it ready for serving."""
-
-    def freeze(self, precision: str = "float32", *, sample: ArrayLike | None = None) -> FrozenMemory:
-        """Return a read-only memory with the literal weights, for the fastest recall.
-
-        Parameters
-        ----------
-        precision : {"float32", "float64", "int8"}
-            Type of the weights. 8-bit weights have a scale for every output of each sixteenth of the units, and are
-            summed in float32. They cost less than 1 % of a recall, except under a rule without penalty above a load
-            of about 0.6, where recalls of stored keys are small differences of large weights.
-        sample : (N, key_dim), optional
-            Keys on which to measure what the precision costs: `FrozenMemory.loss` is then the relative error of
-            their recalls, ‖frozen − exact‖ / ‖exact‖.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the precision is unknown, the sample is unusable or empty, or the weights leave the range of the type.
-
-        Examples
-        --------
-        >>> rng = np.random.default_rng(0)
-        >>> keys, values = rng.standard_normal((100, 64)), rng.standard_normal((100, 8))
-        >>> from assocmem import AssociativeMemory
-        >>> memory = AssociativeMemory(key_dim=64, value_dim=8)
-        >>> memory.store(keys, values)
-        >>> frozen = memory.freeze("int8", sample=keys)
-        >>> frozen.nbytes < memory.weights.nbytes / 6, frozen.loss < 0.01
-        (True, True)
-        """
-        _checks.as_choice("precision", precision, PRECISIONS)
-        rows = None if sample is None else _checks.as_table("sample", sample, self.key_dim)[0]
-        if rows is not None and len(rows) == 0:
-            raise ValueError("sample is empty; expected keys to measure the loss on; pass some, or none at all")
-        dtype = "float64" if precision == "float64" else "float32"
-        features = CReLUFeatures(**{**self.features.configuration(), "dtype": dtype})
-        with self._reading() as weights:
-            literal, offset = self.features.unfold(weights)
-            exact = None if rows is None else self.features.fold(rows) @ weights
-        narrow, scale = quantized(literal, precision)
-        if precision == "int8":
-            # Rounding shifts the sum of a unit's two weights, whose mean response E|z| is known: taken out here.
-            rounded = np.add(*widened(narrow, scale)).sum(axis=0, dtype=np.float64)
-            offset = offset - 0.5 * features.mean_response * (rounded - literal.sum(axis=(0, 1), dtype=np.float64))
-        frozen = FrozenMemory(features, narrow, scale, narrowed("offset", offset, dtype))
-        if rows is not None and exact is not None:
-            difference = np.linalg.norm(frozen.recall(rows) - exact)
-            frozen.loss = float(difference / (np.linalg.norm(exact) or 1.0))
-        return frozen
+def frozen(features: CReLUFeatures, weights: NDArray[Any], precision: str, sample: NDArray[Any] | None) -> FrozenMemory:
+    """Freeze folded weights (rank, value_dim); see `AssociativeMemory.freeze`."""
+    checks.as_choice("precision", precision, PRECISIONS)
+    if sample is not None and len(sample) == 0:
+        raise ValueError("sample is empty; pass keys to measure the loss on, or None")
+    dtype = "float64" if precision == "float64" else "float32"
+    served = CReLUFeatures(**{**features.configuration(), "dtype": dtype})
+    literal, offset = features.unfold(weights)
+    exact = None if sample is None else features.fold(sample) @ weights
+    narrow, scale = quantised(literal, precision)
+    if precision == "int8":
+        # Rounding shifts the sum of a unit's two weights, whose mean response E|z| is known: taken out here.
+        rounded = np.add(*dequantised(narrow, scale)).sum(axis=0, dtype=np.float64)
+        offset = offset - 0.5 * served.mean_response * (rounded - literal.sum(axis=(0, 1), dtype=np.float64))
+    memory = FrozenMemory(served, narrow, scale, cast_finite("offset", offset, dtype))
+    if sample is not None and exact is not None:
+        difference = np.linalg.norm(memory.recall(sample) - exact)
+        memory.loss = float(difference / (np.linalg.norm(exact) or 1.0))
+    return memory
 
 
 def n_blocks(n_units: int) -> int:
@@ -354,16 +335,31 @@ def frozen_layout(
     features: CReLUFeatures, value_dim: int, precision: str
 ) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and dtype of the arrays of a frozen memory."""
-    _checks.as_choice("precision", precision, PRECISIONS)
+    checks.as_choice("precision", precision, PRECISIONS)
     expected = "float64" if precision == "float64" else "float32"
     if features.dtype.name != expected:
-        raise ValueError(f"dtype is {features.dtype.name} for {precision} weights; expected {expected}")
+        raise ValueError(f"{precision} weights need features of dtype {expected}, got {features.dtype.name}")
     blocks = n_blocks(features.n_units) if precision == "int8" else 0
     return {
         "weights": ((features.n_units, 2, value_dim), np.dtype(precision)),
         "scale": ((blocks, value_dim), features.dtype),
         "offset": ((value_dim,), features.dtype),
     }
+
+
+def _refuse_other_arrays(memory: FrozenMemory) -> None:
+    """Refuse arrays that the compiled loops could not read: of another shape, dtype or order."""
+    arrays = {"weights": memory.weights, "scale": memory.scale, "offset": memory.offset}
+    if any(not isinstance(array, np.ndarray) for array in arrays.values()) or memory.weights.ndim != 3:
+        raise TypeError("weights, scale and offset must be arrays as AssociativeMemory.freeze makes, got others")
+    layout = frozen_layout(memory.features, memory.value_dim, memory.precision)
+    for name, (shape, dtype) in layout.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+            raise ValueError(
+                f"{name} must be C-contiguous with shape {shape} and dtype {dtype}, got shape {array.shape} and dtype "
+                f"{array.dtype}; make frozen memories by AssociativeMemory.freeze"
+            )
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -374,29 +370,29 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return raw[start : start + n_bytes].view(dtype).reshape(shape)
 
 
-def narrowed(name: str, array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+def cast_finite(name: str, array: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """Convert to a dtype in which the numbers must stay finite."""
     with np.errstate(over="ignore"):
         narrow: NDArray[Any] = array.astype(dtype)
     if not np.isfinite(narrow).all():
         raise ValueError(
-            f"{name} holds numbers beyond the range of {np.dtype(dtype).name}; expected a memory whose weights fit; "
-            f"freeze it as float64, or scale the values down"
+            f"{name} holds numbers beyond the range of {np.dtype(dtype).name}; freeze the memory as float64, or "
+            f"scale the values down"
         )
     return narrow
 
 
-def quantized(literal: NDArray[Any], precision: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def quantised(literal: NDArray[Any], precision: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Turn literal weights (2, m, v) into weights (m, 2, v) of a precision, and their scales."""
     _, m, v = literal.shape
     if precision != "int8":
         weights = aligned_empty((m, 2, v), np.dtype(precision))
-        weights[...] = narrowed("weights", literal.transpose(1, 0, 2), precision)
+        weights[...] = cast_finite("weights", literal.transpose(1, 0, 2), precision)
         return weights, np.empty((0, v), precision)
     blocks = n_blocks(m)
     by_block = literal.reshape(2, blocks, m // blocks, v)
     largest = np.abs(by_block).max(axis=(0, 2))
-    scale = narrowed("weights", largest / 127, np.float32)
+    scale = cast_finite("weights", largest / 127, np.float32)
     scale[scale == 0] = 1  # nothing there, or nothing that float32 knows
     weights = aligned_empty((m, 2, v), np.dtype(np.int8))
     by_block_out = weights.reshape(blocks, m // blocks, 2, v)
@@ -405,7 +401,7 @@ def quantized(literal: NDArray[Any], precision: str) -> tuple[NDArray[Any], NDAr
     return weights, scale
 
 
-def widened(weights: NDArray[Any], scale: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def dequantised(weights: NDArray[Any], scale: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """W₊ and W₋ (m, v) as the numbers that weights (m, 2, v) stand for."""
     if not len(scale):
         return weights[:, 0], weights[:, 1]

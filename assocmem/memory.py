@@ -1,65 +1,67 @@
-"""`AssociativeMemory`: the front door."""
+"""`AssociativeMemory`: the front door. Methods check their arguments and delegate to the cell and to operations."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assocmem import _checks, storage
-from assocmem._core import Progress, report
-from assocmem.confidence import Confidence
-from assocmem.correction import Correction
-from assocmem.editing import Editing
-from assocmem.frozen import Freezing
-from assocmem.recall import recall_folded
-from assocmem.rules import RULES
-from assocmem.rules.constraints import fixed_layout
-from assocmem.streaming import Streaming
+from assocmem import operations
+from assocmem.base import Memory
+from assocmem.cell import Progress
+from assocmem.core import checks
+from assocmem.rules.arrays import Solution
 
 if TYPE_CHECKING:
-    from assocmem.diagnosis import Diagnosis
+    from assocmem.frozen import FrozenMemory
+    from assocmem.operations.attractors import Settled
+    from assocmem.operations.deletion import DeletionReport
+    from assocmem.operations.diagnosis import Diagnosis
+    from assocmem.operations.editing import Edit
+    from assocmem.operations.sources import Columns
 
-KIND = "memory"
+# Pairs between two checkpoints. Storing a pair takes about as many multiplications as 1/400 of the state has bytes, so
+# that checkpoints cost about a hundredth of the time on a disk of 1 GB/s and a processor of 50 Gflop/s.
+EVERY = 2**16
 
 
-class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
-    """A key-value associative memory of fixed size: store, recall and forget vectors.
+class AssociativeMemory(Memory):
+    """An online least-squares map from keys to values, of fixed size: store, recall and forget vectors.
 
-    A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix.
-    Storing changes the weights and keeps nothing else: the size does not depend on how much was stored. Recall of
-    noisy keys degrades gracefully. Real values are exact up to `rank` pairs (rule "ridge").
+    A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix. Storing
+    changes the weights and keeps nothing else. Recalls of noisy keys degrade gracefully; under rule "ridge" up to
+    `rank` pairs of real values are exact.
 
     Parameters
     ----------
-    key_dim : int
-        Length of a key.
-    value_dim : int
-        Length of a value.
+    key_dim, value_dim : int
+        Lengths of a key and of a value.
     expansion : int
         Random orthogonal blocks: more hold more, at proportional cost.
-    rule : {"ridge", "rls", "delta", "hebbian"} or a rule object
+    rule : {"ridge", "rls", "delta", "hebbian"}, a registered name, or a rule object
         How storing changes the weights.
     whiten : bool
-        Take the known mean and variance out of the CReLU features (recommended); False is the literal CReLU memory.
+        Subtract the known mean of the CReLU features and divide by their deviation (recommended); False is the
+        literal CReLU memory.
     bias : float
         If not 0, every key is extended by this constant coordinate, so that x, −x and 2x can hold unrelated values.
     seed : int
         Seed of the projection: equal seeds give equal bits.
     dtype : {"float64", "float32"}
-        Type of features and weights.
+        Type of features and weights; sums and their factors are float64.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is unusable; the message says what was expected.
+        By every method, before anything changes: for arguments of a wrong type, shape or range, NaN or infinity, an
+        all-zero key without a bias, or an operation that the rule does not have. The message says what to do.
+    MemoryError
+        If the memory would not fit on this machine; the message says what would.
 
     Notes
     -----
-    Any number of threads may recall while one writes: a recall sees the memory before or after a write, never between.
-    Writes queue.
+    Any number of threads may recall while one writes: a recall sees the memory before or after a write. Writes queue.
 
     Examples
     --------
@@ -75,203 +77,227 @@ class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
     AssociativeMemory(key_dim=64, value_dim=10, expansion=4, rule=Ridge(alpha=0.0), n_stored=150, rank=320)
     """
 
-    # ------------------------------------------------------------------------------------------- store, recall
-
-    def store(
-        self, keys: ArrayLike, values: ArrayLike, *, noise: float = 0.0, progress: Progress | None = None
-    ) -> None:
-        """Store pairs.
+    def forget(self, keys: ArrayLike, values: ArrayLike, *, query_cosine: float = 1.0) -> None:
+        """Forget pairs: afterwards the memory is as if they had never been stored, to rounding.
 
         Parameters
         ----------
-        keys : (N, key_dim) or (key_dim,)
-            Arrays larger than memory (`numpy.memmap`) are worked through in chunks, after a first pass that checks.
-        values : (N, value_dim) or (value_dim,)
-            One value for every key.
-        noise : float in [0, 0.49]
-            Store each value under all noisy versions of its key, so that a pattern that is its own value attracts
-            keys around it (see `settle`). For keys of ±1 it is the share of signs that are flipped; for any key the
-            versions are Gaussian, of the key's length, at cosine 1 - 2 * noise to it. They are not sampled: what they
-            are on average enters, at the cost of storing the key once. Rule "ridge", without a "gcv" or query_cosine.
-        progress : callable, optional
-            Called with the number of further pairs that are done, after every chunk; for example a bar's `update`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If keys or values are not real and finite, differ in number, have another length, a key is zero and
-            the memory has no bias, or the rule cannot store noisy keys. Nothing is stored then.
+        keys, values, query_cosine
+            Exactly as they were stored. More pairs than are stored are refused, and pairs of which it can be seen that
+            they were never stored; nothing is changed then.
 
         Examples
         --------
-        >>> memory = AssociativeMemory(key_dim=2, value_dim=3)
-        >>> memory.store([0.5, -1.0], [1.0, 2.0, 3.0])
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
+        >>> memory.forget([2.0, 1.0], [2.0])
         >>> memory.n_stored
         1
         """
-        _checks.refuse_uncallable("progress", progress)
-        share = self._checked_noise(noise)
+        self.rule.refuse_unless_additive("forget")
+        cosine = self._checked_cosine(query_cosine)
         key_table, value_table = self._checked_pairs(keys, values)
-        if share:
-            self._store_noisy(key_table, value_table, share, progress)
-            return
-        with self._writing:
-            if len(key_table) <= len(self._pending_keys):
-                self._append(key_table, value_table)
-                report(progress, len(key_table))
-            elif len(key_table) <= self._chunk_rows:
-                for features, targets in self._feature_chunks(key_table, value_table):
-                    self._store_now(features, targets)
-                report(progress, len(key_table))
-            else:
-                # Whatever stops the work between two chunks, the interrupt of a user included, leaves the old state.
-                state = self._copied_state()
-                for features, targets in self._feature_chunks(key_table, value_table):
-                    self.rule.store(state, features, targets)
-                    report(progress, len(features))
-                self._publish(state)
+        operations.deletion.forget(self._cell, key_table, value_table, cosine)
 
-    @overload
-    def recall(
-        self,
-        keys: ArrayLike,
-        out: NDArray[Any] | None = None,
-        *,
-        return_confidence: Literal[False] = False,
-        progress: Progress | None = None,
-    ) -> NDArray[Any]: ...
+    def replace(self, keys: ArrayLike, old_values: ArrayLike, new_values: ArrayLike) -> None:
+        """Replace the values of stored pairs: afterwards the memory is as if it had never seen the old ones.
 
-    @overload
-    def recall(
-        self,
-        keys: ArrayLike,
-        out: NDArray[Any] | None = None,
-        *,
-        return_confidence: Literal[True],
-        progress: Progress | None = None,
-    ) -> tuple[NDArray[Any], NDArray[Any]]: ...
+        In the sums G does not change, to the last bit, and Q ← Q + Fᵀ(new − old). Pairs that were stored with noise
+        are forgotten and stored again instead.
 
-    def recall(
-        self,
-        keys: ArrayLike,
-        out: NDArray[Any] | None = None,
-        *,
-        return_confidence: bool = False,
-        progress: Progress | None = None,
-    ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
-        """Recall the values of keys, stored or not.
+        Parameters
+        ----------
+        keys, old_values
+            Exactly as they were stored.
+        new_values : (N, value_dim) or (value_dim,)
+            Values to recall instead.
 
-        One key runs in a compiled loop, many as matrix products over chunks, so that no array of N × rank numbers
-        is ever needed.
+        Examples
+        --------
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
+        >>> memory.replace([2.0, 1.0], [2.0], [5.0])
+        >>> memory.recall([2.0, 1.0]).round(9)
+        array([5.])
+        """
+        self.rule.refuse_unless_additive("replace")
+        key_table, old_table = self._checked_pairs(keys, old_values)
+        _, new_table = self._checked_pairs(key_table, new_values)
+        operations.deletion.replace(self._cell, key_table, old_table, new_table)
+
+    def verify_forgotten(self, keys: ArrayLike) -> DeletionReport:
+        """Bound the copies of keys that can still be among the stored pairs.
+
+        A recall of a forgotten key is what the remaining pairs imply for any key; this tells whether the key itself
+        can be among them.
 
         Parameters
         ----------
         keys : (N, key_dim) or (key_dim,)
-            Real keys, converted to the memory's dtype.
-        out : (N, value_dim) array, optional
-            Where to write the values, for example a `numpy.memmap`.
-        return_confidence : bool
-            Return (values, deviations): beside every recalled number its predictive standard deviation, so that
-            value ± 1.645 deviation covers nine values of ten. It is that of a value observed under this key, for
-            keys of the kind that were stored; with `Ridge(query_cosine=...)`, that of the stored value which a noisy
-            key of this cosine asks for. Rules "ridge" and "rls"; docs/theory.md derives it.
-        progress : callable, optional
-            Called with the number of further keys that are done, after every chunk.
-
-        Returns
-        -------
-        (N, value_dim) or (value_dim,), of the memory's dtype, or `out`; with `return_confidence` a pair of such
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the keys are unusable, as in `store`, or `out` has another shape; if confidence is wanted of a rule
-            that keeps no Gram matrix, of one that weights the past down, or before anything is stored.
+            Keys that were forgotten, or any others.
 
         Examples
         --------
-        >>> memory = AssociativeMemory(key_dim=2, value_dim=3)
-        >>> memory.store([0.5, -1.0], [1.0, 2.0, 3.0])
-        >>> memory.recall([0.5, -1.0]).round(9)
-        array([1., 2., 3.])
-        >>> values, deviations = memory.recall([[0.5, -1.0], [1.0, 0.5]], return_confidence=True)
-        >>> deviations.round(1)
-        array([[0. , 0. , 0. ],
-               [0.8, 1.5, 2.3]])
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> keys, values = rng.standard_normal((20, 8)), rng.standard_normal((20, 1))
+        >>> memory = AssociativeMemory(key_dim=8, value_dim=1)
+        >>> memory.store(keys, values)
+        >>> memory.forget(keys[0], values[0])
+        >>> memory.verify_forgotten(keys[:2]).max_copies.round(6)
+        array([0., 1.])
         """
-        _checks.refuse_uncallable("progress", progress)
-        table, single = _checks.as_table("keys", keys, self.key_dim)
-        if out is not None:
-            _checks.refuse_bad_out(out, (len(table), self.value_dim), table)
-            self._check_keys(table)  # all of them, before the first value is written
-        if single and out is None and not return_confidence:
-            return self._recall_one(table)
-        values = np.empty((len(table), self.value_dim), self.dtype) if out is None else out
-        if return_confidence:
-            deviations = self._recall_with_deviation(table, values, progress)
-            return (values[0], deviations[0]) if single and out is None else (values, deviations)
-        with self._reading() as weights:
-            for chunk, features in self._features_of(table):
-                values[chunk] = features @ weights
-                report(progress, len(features))
-        return values
+        table, _ = checks.as_table("keys", keys, self.key_dim)
+        self._check_keys(table)
+        return operations.deletion.report(self._cell, table)
 
-    def _recall_one(self, table: NDArray[Any]) -> NDArray[Any]:
-        rows = _checks.to_dtype(table, self.dtype)
-        _checks.refuse_bad_keys(rows, self.features.bias)
-        value = np.empty(self.value_dim, self.dtype)
-        weights = self._begin_reading()
-        try:
-            recall_folded(rows[0], *self.features.kernel_arguments, weights, value)
-        finally:
-            self._end_reading()
-        return value
+    def recompute(self) -> None:
+        """Recompute the solution from the sums, discarding accumulated rounding.
 
-    # -------------------------------------------------------------------------------------------- merge, diagnose
+        The rule "rls" gathers rounding in the inverse and the solution that every write updates. What `error_bound`
+        says afterwards is due to the sums.
+        """
+        self._cell.change(self.rule.recompute)
 
-    def merge(self, other: AssociativeMemory) -> AssociativeMemory:
-        """Return a new memory that holds the pairs of both.
+    @property
+    def error_bound(self) -> float | None:
+        """Bound on the relative distance of the weights from those that a memory without rounding would have.
+
+        In the Frobenius norm and to first order: the residual of the solution and the rounding that stores and
+        deletions have left in the sums, over the smallest eigenvalue that holds something. Roundings are taken as
+        independent. One eigendecomposition, O(D³), for "ridge" and "rls"; None for the delta rule.
+        """
+        cell = self._cell
+        return cell.read(lambda state: self.rule.error_bound(state, cell.view().weights))
+
+    @property
+    def solution(self) -> Solution:
+        """Solver of the weights in use, penalty, shift, passes, and condition number of the factorised matrix.
+
+        Examples
+        --------
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
+        >>> memory.solution.solver, memory.solution.passes
+        ('iterated Tikhonov', 2)
+        """
+        return self._cell.solution()
+
+    def edit(
+        self,
+        keys: ArrayLike,
+        values: ArrayLike,
+        preserve: ArrayLike | None = None,
+        *,
+        penalty: float = 0.0,
+        metric: ArrayLike | None = None,
+    ) -> Edit:
+        """Give keys new values by the smallest change of the weights, while other keys keep their recalls.
+
+        Edited keys recall their values exactly, and preserved ones what they recalled; both are fixed from then on:
+        later stores and forgets change neither, a later edit of the same keys does. Each independent one takes a
+        dimension of `rank` and a row of the state. Edits are not pairs: `n_stored` and confidence leave them out, and
+        `forget` does not undo them. Several edits at once equal the same edits one after the other. O(D³), as the
+        first recall after a store; rules "ridge" and "rls".
 
         Parameters
         ----------
-        other : AssociativeMemory
-            Of the same configuration and seed.
+        keys : (N, key_dim) or (key_dim,)
+            Keys whose recall is to change, stored or not.
+        values : (N, value_dim) or (value_dim,)
+            What they are to recall.
+        preserve : (P, key_dim) or (key_dim,), optional
+            Keys whose recall is to stay.
+        penalty : float, at least 0
+            λ: above 0 the values are met as far as what is stored allows: the keys become pairs of weight 1/λ, which
+            count in `n_stored`, are not fixed, and cannot be forgotten.
+        metric : (n, key_dim) or (rank, rank), optional
+            What measures a change: a sample of keys whose recalls should change little, or the second moment of their
+            folded features. None takes G + αI of what is stored. With another metric the change is as if the values
+            stored had been others; forgetting a pair stored before then leaves a trace.
 
-        Raises
-        ------
-        TypeError
-            If `other` is not a memory.
-        ValueError
-            If the configurations differ, or the rule's result depends on the order of the pairs.
+        Returns
+        -------
+        Edit
+            With a report of what changed elsewhere, `locality(held_out_keys)`. References as in `least_squares_edit`.
 
         Examples
         --------
-        >>> one, two = AssociativeMemory(2, 1), AssociativeMemory(2, 1)
-        >>> one.store([1.0, 2.0], [3.0])
-        >>> two.store([-1.0, 1.0], [4.0])
-        >>> one.merge(two).recall([[1.0, 2.0], [-1.0, 1.0]]).round(9)
-        array([[3.],
-               [4.]])
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> stored, values = rng.standard_normal((50, 16)), rng.standard_normal((50, 2))
+        >>> memory = AssociativeMemory(16, 2)
+        >>> memory.store(stored, values)
+        >>> edit = memory.edit(stored[0], [7.0, 8.0])
+        >>> memory.recall(stored[0]).round(9)
+        array([7., 8.])
+        >>> edit.locality(stored[1:]).largest_change < 1e-9
+        True
         """
-        if not isinstance(other, AssociativeMemory):
-            raise TypeError(f"other is a {type(other).__name__}; expected an AssociativeMemory; pass one")
-        mine, theirs = self._configuration(), other._configuration()
-        different = [f"{name} ({mine[name]} and {theirs[name]})" for name in mine if mine[name] != theirs[name]]
-        if different:
-            raise ValueError(
-                f"the memories differ in {', '.join(different)}; expected the same configuration and seed; "
-                f"build both alike"
-            )
-        self.rule.refuse_merge()
-        theirs_now = other.copy()._state
-        with self._writing:
-            self._flush()
-            merged = self._empty_copy()
-            merged._state = self.rule.merge(self._state, theirs_now)
-        return merged
+        pairs = self._checked_pairs(keys, values)
+        return operations.editing.edit(self._cell, *pairs, preserve, penalty, metric)
+
+    def leverage(self, keys: ArrayLike) -> Any:
+        """Leverage h = ψᵀ (G + αI)⁻¹ ψ of keys: their novelty.
+
+        Near 0 for a key like many stored ones, at most 1 for a stored key, ‖ψ‖²/α for a direction never met. Under
+        rule "ridge" with a penalty below 1e-6 of the mean eigenvalue of G, 0 included, 1e-6 of it is taken: the
+        limit α → 0 is infinite for every key outside the span of the stored ones. Rules "ridge" and "rls".
+
+        Parameters
+        ----------
+        keys : (N, key_dim) or (key_dim,)
+            Keys to judge; the result is (N,) float64, or one number.
+
+        References
+        ----------
+        Hoaglin and Welsch (1978), "The Hat Matrix in Regression and ANOVA".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> memory = AssociativeMemory(8, 1)
+        >>> stored = rng.standard_normal((20, 8))
+        >>> memory.store(stored, rng.standard_normal((20, 1)))
+        >>> bool(memory.leverage(stored).max() <= 1 < memory.leverage(rng.standard_normal(8)))
+        True
+        """
+        table, single = checks.as_table("keys", keys, self.key_dim)
+        self._check_keys(table)
+        found = operations.confidence.leverage(self._cell, table)
+        return found[0] if single else found
+
+    def leave_one_out(self, keys: ArrayLike, values: ArrayLike) -> NDArray[Any]:
+        """Errors with which stored pairs would be recalled had they never been stored: (v − ŷ) / (1 − h).
+
+        Each pair by itself, at the penalty in use. Exact; where the pair is interpolated, v − ŷ and 1 − h are both 0
+        and their quotient is cᵀU / ‖c‖² with c = (G + αI)⁻¹ψ (docs/theory.md).
+
+        Parameters
+        ----------
+        keys, values
+            Exactly as they were stored; the result is (N, value_dim) or (value_dim,) float64.
+
+        References
+        ----------
+        Allen (1974), "The Relationship between Variable Selection and Data Augmentation and a Method for Prediction".
+
+        Examples
+        --------
+        >>> memory = AssociativeMemory(2, 1)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
+        >>> residual = memory.leave_one_out([2.0, 1.0], [2.0])
+        >>> memory.forget([2.0, 1.0], [2.0])
+        >>> (residual - (2.0 - memory.recall([2.0, 1.0]))).round(9) == 0
+        array([ True])
+        """
+        _, single = checks.as_table("keys", keys, self.key_dim)
+        residuals = operations.confidence.leave_one_out(self._cell, *self._checked_pairs(keys, values))
+        return residuals[0] if single else residuals
 
     def diagnose(self, *, query_cosine: float = 0.9, error: float = 0.05, kind: str = "sign") -> Diagnosis:
-        """Say how full the memory is, how well it recalls by the laws of capacity, and for how many more pairs.
+        """Load, predicted errors and room for further pairs, by the laws of capacity.
 
         Parameters
         ----------
@@ -282,110 +308,138 @@ class AssociativeMemory(Correction, Confidence, Editing, Freezing, Streaming):
         kind : {"sign", "gaussian", "onehot"}
             Error of ±1 values, of values of variance 1, or of the largest of value_dim outputs.
 
-        Raises
-        ------
-        TypeError, ValueError
-            If a parameter is out of range.
-
         Examples
         --------
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> memory = AssociativeMemory(key_dim=16, value_dim=1, expansion=2)
         >>> memory.store(rng.standard_normal((60, 16)), rng.standard_normal((60, 1)))
         >>> memory.diagnose().warning[:48]
         'past capacity: 60 pairs in rank 48 can no longer'
         """
-        from assocmem.diagnosis import diagnose  # it imports from here upward, for the laws of every rule
+        return operations.diagnosis.diagnose(self._cell, query_cosine, error, kind)
 
-        return diagnose(self, query_cosine=query_cosine, error=error, kind=kind)
+    def settle(self, keys: ArrayLike, activation: str = "sign", *, max_steps: int = 100, tol: float = 1e-6) -> Settled:
+        """Recall, apply an activation, and repeat with the result as the key, until nothing changes any more.
 
-    def copy(self) -> AssociativeMemory:
-        """Return an independent copy."""
-        twin = self._empty_copy()
-        with self._writing:
-            twin._state = self._copied_state()
-        return twin
-
-    # --------------------------------------------------------------------------------------------- save, load
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save to a safetensors file; it appears whole or not at all.
+        For memories of patterns that are their own values. Patterns stored with ``store(patterns, patterns,
+        query_cosine=0.8)`` are fixed points that attract keys from far away. The path of a key does not depend on the
+        keys beside it.
 
         Parameters
         ----------
-        path : path of the file
-            A file that is there is replaced once the new one is complete.
+        keys : (N, key_dim) or (key_dim,)
+            Where to start.
+        activation : {"sign", "normalize", "clip"}
+            The next state: the signs of the recall, where that of 0 is the sign of the state before; its direction
+            with the length of the key; or its entries cut to [-1, 1].
+        max_steps : int
+            Recalls for one key at most.
+        tol : float in [0, 1]
+            For "normalize" and "clip": states are equal if their distance is at most this share of their length.
 
-        Raises
-        ------
-        OSError
-            If the directory does not exist or cannot be written.
-        ValueError
-            If the memory holds infinity, from numbers that left the range of its type. Nothing is written then.
-        """
-        with self._writing, self._reading() as weights:  # solved before saving, so that a recall after loading is not
-            arrays = {**self._state, "weights": weights}
-            storage.save(path, KIND, {**self._configuration(), "fingerprint": self._fingerprint()}, arrays)
+        Returns
+        -------
+        Settled
+            `states` (N, key_dim) or (key_dim,), `steps`, and the `reasons` to stop: "fixed point"; "cycle" of two or
+            more states, of which one is returned; "limit" of the steps; or "undefined", for a recall of zero (as from
+            an empty memory) or out of range.
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> AssociativeMemory:
-        """Load a memory that recalls bit for bit what the saved one did, and can be written on.
-
-        Parameters
+        References
         ----------
-        path : path of the file
-            What `save` was given.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If it is not a memory, truncated, of another version, or its arrays do not match its header.
+        Hopfield (1982), "Neural networks and physical systems with emergent collective computational abilities".
+        "clip": Anderson, Silverstein, Ritz and Jones (1977), the brain-state-in-a-box. Cycles of any period are found
+        with one state of memory: Brent (1980), "An improved Monte Carlo factorization algorithm".
 
         Examples
         --------
-        >>> import tempfile
-        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
-        >>> memory.store([1.0, 2.0], [3.0])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     memory.save(f"{folder}/memory.safetensors")
-        ...     AssociativeMemory.load(f"{folder}/memory.safetensors").recall([1.0, 2.0]).round(9)
-        array([3.])
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> patterns = rng.choice([-1.0, 1.0], (32, 64))
+        >>> memory = AssociativeMemory(key_dim=64, value_dim=64)
+        >>> memory.store(patterns, patterns, query_cosine=0.8)
+        >>> noisy = patterns * rng.choice([-1.0, 1.0], patterns.shape, p=[0.1, 0.9])
+        >>> settled = memory.settle(noisy)
+        >>> bool((settled.states == patterns).all()), set(settled.reasons.tolist())
+        (True, {'fixed point'})
         """
-        header, arrays = storage.load(path, KIND)
-        try:
-            rule = RULES[header["rule"]](**header["rule_parameters"])
-            names = ("key_dim", "value_dim", "expansion", "whiten", "bias", "seed", "dtype")
-            memory = cls(**{name: header[name] for name in names}, rule=rule)
-        except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-            storage.refuse_header(path, f"{type(error).__name__}: {error}")
-        if header.get("fingerprint") != memory._fingerprint():
-            storage.refuse_header(path, "its configuration and signs are not those that the memory was written with")
-        layout = memory.rule.full_layout(memory.rank, memory.value_dim, memory.dtype)
-        layout.update(fixed_layout(arrays, memory.rank, memory.value_dim))
-        weights_layout = {"weights": ((memory.rank, memory.value_dim), memory.dtype)}
-        storage.refuse_other_arrays(path, arrays, {**layout, **weights_layout})
-        if arrays["n_stored"] < 0:
-            storage.refuse_header(path, f"n_stored is {arrays['n_stored']}")
-        memory._state = {name: arrays[name] for name in layout}
-        memory._solved = arrays["weights"]
-        return memory
+        table, single = checks.as_table("keys", keys, self.key_dim)
+        self._check_keys(table)
+        settled = operations.attractors.settle(self._cell, table, activation, max_steps, tol)
+        return settled.first() if single else settled
 
-    # ------------------------------------------------------------------------------------------------ weights
+    def store_from(
+        self,
+        source: Any,
+        *,
+        key_columns: Columns = "key",
+        value_columns: Columns = "value",
+        progress: Progress | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: int = EVERY,
+    ) -> None:
+        """Store the pairs of a source that may be larger than memory, resuming where an earlier run was killed.
 
-    @property
-    def weights(self) -> NDArray[Any]:
-        """The literal CReLU weights W₊ and W₋, (2, n_units, value_dim).
+        Recalls from other threads see none of the new pairs before all are stored; other writes wait. With a
+        checkpoint, call it again in the same way after a crash: same memory as before the first call, same source
+        from its beginning. The result equals that of a run that was never stopped, to the last bit. The file stays
+        when the run is finished, and a finished run that is started again stores nothing twice.
 
-        ``recall(x) == relu(z) @ weights[0] + relu(-z) @ weights[1] + norm(x) * offset`` with z = features.project(x)
-        and x extended by the bias, if there is one.
+        Parameters
+        ----------
+        source : pairs, one of
+            a tuple (keys, values) of arrays (N, key_dim) and (N, value_dim), such as `numpy.memmap`, or of paths of
+            .npy files, which are mapped;
+            an iterable of such batches (keys, values), of any sizes;
+            a table, dataset, record batch or reader of pyarrow, or the path of a .parquet, .arrow, .ipc or .feather
+            file.
+        key_columns, value_columns : str or sequence of str
+            Columns of Arrow data: of lists, or of single numbers to be laid side by side.
+        progress : callable, optional
+            Called with the number of further pairs that are done.
+        checkpoint : path, optional
+            File for what has been stored so far, replaced as a whole; for one run at a time.
+        every : int
+            Pairs between two checkpoints. Blocks end there, so that a run with another number differs by rounding.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> batches = ((rng.standard_normal((100, 8)), rng.standard_normal((100, 2))) for _ in range(5))
+        >>> memory = AssociativeMemory(key_dim=8, value_dim=2)
+        >>> memory.store_from(batches)
+        >>> memory.n_stored
+        500
         """
-        with self._reading() as weights:
-            return self.features.unfold(weights)[0]
+        columns = key_columns, value_columns
+        operations.streaming.store_from(self._cell, source, columns, progress, checkpoint, every)
 
-    @property
-    def offset(self) -> NDArray[Any]:
-        """What multiplies the norm of a key, (value_dim,); zero for a memory with ``whiten=False``."""
-        with self._reading() as weights:
-            return self.features.unfold(weights)[1]
+    def freeze(self, precision: str = "float32", *, sample: ArrayLike | None = None) -> FrozenMemory:
+        """Return a read-only memory with the literal weights, for the fastest recall.
+
+        Parameters
+        ----------
+        precision : {"float32", "float64", "int8"}
+            Type of the weights. 8-bit weights have a scale for every output of each sixteenth of the units, and are
+            summed in float32. They cost less than 1 % of a recall, except under a rule without penalty above a load
+            of about 0.6, where recalls of stored keys are small differences of large weights.
+        sample : (N, key_dim), optional
+            Keys on which to measure what the precision costs: `FrozenMemory.loss` is then the relative error of
+            their recalls, ‖frozen − exact‖ / ‖exact‖.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> keys, values = rng.standard_normal((100, 64)), rng.standard_normal((100, 8))
+        >>> memory = AssociativeMemory(key_dim=64, value_dim=8)
+        >>> memory.store(keys, values)
+        >>> frozen = memory.freeze("int8", sample=keys)
+        >>> frozen.nbytes < memory.weights.nbytes / 6, frozen.loss < 0.01
+        (True, True)
+        """
+        from assocmem.frozen import frozen
+
+        rows = None if sample is None else checks.as_table("sample", sample, self.key_dim)[0]
+        return frozen(self.features, self._cell.view().weights, precision, rows)

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,22 +16,23 @@ try:
     import distributed
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "assocmem.distributed needs dask, which is not installed; expected dask and distributed; "
+        "assocmem.operations.distributed needs dask and distributed, which are not installed; "
         "run python -m pip install 'assocmem[dask]'"
     ) from None
 
-from assocmem import _checks
-from assocmem._core import MemoryCore
-from assocmem._sources import PairForm, Rows
-from assocmem.crelu import CReLUFeatures
-from assocmem.rules.base import Rule, State
+from assocmem.cell import Cell
+from assocmem.core import checks
+from assocmem.features.crelu import CReLUFeatures
+from assocmem.operations.sources import PairForm, Rows
+from assocmem.rules import AdditiveRule, State
+from assocmem.rules.arrays import Shape
 
 # Parts of the pairs for every thread of the workers. A worker that dies loses the part it was at: more parts lose
 # less, and send more sums, of which each is as large as a state.
 PARTS_PER_THREAD = 4
 
 
-def store(memory: MemoryCore, keys: Any, values: Any, client: distributed.Client | None = None) -> None:
+def store(memory: Any, keys: Any, values: Any, client: distributed.Client | None = None) -> None:
     """Store the pairs of dask arrays, wherever their chunks are computed.
 
     Every worker folds consecutive chunks into the sums of the memory's rule, sums are added in a tree, and the total
@@ -46,7 +47,7 @@ def store(memory: MemoryCore, keys: Any, values: Any, client: distributed.Client
     Parameters
     ----------
     memory : AssociativeMemory
-        With a rule whose state is a sum: "ridge", "rls" without forgetting, "hebbian" without decay.
+        With a rule whose state is a sum: "ridge", "rls" and "hebbian" without a decay.
     keys : dask array (N, key_dim)
         In chunks of any sizes; rows of a chunk of 10 to 100 MB are a good choice.
     values : dask array (N, value_dim)
@@ -54,17 +55,11 @@ def store(memory: MemoryCore, keys: Any, values: Any, client: distributed.Client
     client : distributed.Client, optional
         Of the cluster that computes; None lets dask choose, which takes the current client if there is one.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is unusable, a pair cannot be stored, as in `AssociativeMemory.store`, or the rule's result
-        depends on the order of the pairs. Nothing is stored then.
-
     Examples
     --------
     >>> import dask.array
     >>> from assocmem import AssociativeMemory
-    >>> from assocmem.distributed import store
+    >>> from assocmem.operations.distributed import store
     >>> random = dask.array.random.default_rng(0)
     >>> keys, values = random.standard_normal((500, 8), chunks=100), random.standard_normal((500, 2), chunks=100)
     >>> memory = AssociativeMemory(key_dim=8, value_dim=2)
@@ -72,24 +67,25 @@ def store(memory: MemoryCore, keys: Any, values: Any, client: distributed.Client
     >>> memory.n_stored
     500
     """
-    if not isinstance(memory, MemoryCore):
-        raise TypeError(f"memory is a {type(memory).__name__}; expected an AssociativeMemory; pass one")
+    cell = getattr(memory, "_cell", None)
+    if not isinstance(cell, Cell):
+        raise TypeError(f"memory must be an AssociativeMemory, got a {type(memory).__name__}")
     if client is not None and not isinstance(client, distributed.Client):
-        raise TypeError(f"client is a {type(client).__name__}; expected a distributed.Client; pass one, or None")
-    memory.rule.refuse_merge()
-    form = PairForm(memory.key_dim, memory.value_dim, memory.dtype, memory.features.bias)
+        raise TypeError(f"client must be a distributed.Client or None, got a {type(client).__name__}")
+    cell.rule.refuse_unless_additive("merge")
+    rule = cast(AdditiveRule, cell.rule)
+    form = PairForm(cell.features.key_dim, cell.shape.value_dim, cell.shape.dtype, cell.features.bias)
     keys, values = _aligned(form, keys, values)
     if not len(keys):
         return
-    folder = Folder(form, memory.features, memory.rule.for_parts(), memory._chunk_rows)
+    folder = Folder(form, cell.features, cell.shape, rule.for_parts(), cell.chunk_rows)
     parts = _parts(folder, keys, values, PARTS_PER_THREAD * _n_threads(client))
     while len(parts) > 1:
         pairs = itertools.zip_longest(parts[::2], parts[1::2])
         parts = [one if other is None else dask.delayed(folder.rule.merge)(one, other) for one, other in pairs]
     total = parts[0].compute() if client is None else client.compute(parts[0]).result()
-    with memory._writing:
-        memory._flush()
-        memory._publish(memory.rule.merge(memory._state, total))
+    with cell.writing:
+        cell.commit(rule.merge(cell.current(), total))
 
 
 @dataclass(frozen=True)
@@ -98,12 +94,13 @@ class Folder:
 
     form: PairForm
     features: CReLUFeatures
-    rule: Rule
+    shape: Shape
+    rule: AdditiveRule
     chunk_rows: int
 
     def start(self) -> State:
         """Return the sums of no pairs."""
-        return self.rule.start(self.features.rank, self.form.value_dim, self.form.dtype)
+        return self.rule.start(self.shape)
 
     def fold(self, blocks: Iterable[Rows], first: int) -> State:
         """Return the sums of consecutive blocks; `first` is the number of the first pair."""
@@ -115,7 +112,7 @@ class Folder:
 
     def folded_further(self, state: State, keys: Any, values: Any, first: int) -> State:
         """Return sums with another block."""
-        further = {name: array.copy() for name, array in state.items()}
+        further = state.copy()
         self._add(further, keys, values, first)
         return further
 
@@ -146,16 +143,14 @@ def _aligned(form: PairForm, keys: Any, values: Any) -> tuple[Any, Any]:
     for name, array, width in (("keys", keys, form.key_dim), ("values", values, form.value_dim)):
         if not isinstance(array, dask.array.Array):
             raise TypeError(
-                f"{name} are a {type(array).__name__}; expected a dask array; use memory.store for arrays that fit "
-                f"on this machine, or dask.array.from_array"
+                f"{name} must be a dask array, got a {type(array).__name__}; use memory.store for arrays that fit on "
+                f"this machine, or dask.array.from_array"
             )
         if array.ndim != 2:
-            raise ValueError(f"{name} have shape {array.shape}; expected (N, {width}); reshape them")
-        _checks.refuse_bad_kind(name, array.dtype)
+            raise ValueError(f"{name} must have shape (N, {width}), got {array.shape}")
+        checks.refuse_bad_kind(name, array.dtype)
         if np.isnan(array.shape).any():
-            raise ValueError(
-                f"{name} have chunks of unknown sizes; expected known ones; call {name}.compute_chunk_sizes() before"
-            )
+            raise ValueError(f"{name} have chunks of unknown sizes; call {name}.compute_chunk_sizes() before")
     form.refuse_other_shapes(keys, values)
     # Not by dask's shuffle between workers, which cannot run within a task.
     keys = keys.rechunk({1: -1}, method="tasks")
