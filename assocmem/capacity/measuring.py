@@ -1,4 +1,4 @@
-"""Measuring what a memory holds, beside what the laws predict."""
+"""Measurement of recall errors against load, compared with the laws."""
 
 from __future__ import annotations
 
@@ -6,41 +6,63 @@ import csv
 import json
 import math
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, astuple, dataclass, fields
 from io import StringIO
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from assocmem import _checks, laws
+from assocmem import laws
+from assocmem.core import checks, files
+from assocmem.laws.prediction import KINDS, bits_of, predicted_error
 from assocmem.memory import AssociativeMemory
-from assocmem.planning import Plan, plan
-from assocmem.prediction import KINDS, bits_of, predicted_error
 from assocmem.rules import Rule, as_rule
-
-__all__ = ["CapacityTable", "Plan", "Point", "interval", "measure", "noisy_keys", "plan"]
 
 CONFIDENCE: Final = 0.99
 
-# Pairs that are drawn, stored and recalled at a time: a stream of them never needs an array of N × anything.
+# Pairs drawn, stored and recalled at a time, so that no array has N rows.
 BLOCK = 1024
 
-# Squared errors of an exact recall that are rounding and not error.
-ROUNDING = 1e-12
+# Squared error of an exact recall, which is rounding.
+EXACT = 1e-12
 
 
 @dataclass(frozen=True)
 class Point:
-    """One line of a capacity table: a measured error with its interval, beside the predicted one.
+    """One row of a capacity table: a measured error with its interval, and the predicted error.
 
-    The error is the share of wrong signs (kind "sign"), the mean squared error ("gaussian") or the share of wrong
-    classes ("onehot"). `low` and `high` enclose it with a confidence of 99 %. `bits_per_weight` is what the recalled
-    values tell of the stored ones, `share_of_limit` that over the 2 bits of Cover and Gardner; both are NaN for
-    Gaussian values. `penalty` is α / D for keys of norm 1; `predicted` is NaN where no law is known.
+    Parameters
+    ----------
+    rule : str
+        Label of the rule: its name, or its configuration where that is not the default.
+    kind : str
+        "sign", "gaussian" or "onehot".
+    load : float
+        N / D.
+    n_pairs : int
+        N.
+    query_cosine : float
+        Cosine of the queries to the stored keys.
+    trials : int
+        Memories measured.
+    penalty : float
+        The relative penalty α / (D · mean ‖x‖²), averaged over the trials; NaN for rules without one.
+    measured : float
+        Share of wrong signs ("sign"), mean squared error ("gaussian") or share of wrong classes ("onehot").
+    low, high : float
+        Interval of the measured error, of confidence 99 %.
+    predicted : float
+        The error by the law; NaN where none is known.
+    bits_per_weight : float
+        Information that the recalled values carry about the stored ones; NaN for Gaussian values.
+    share_of_limit : float
+        The same as a share of the limit of Cover and Gardner, 2 bits per weight.
     """
 
     rule: str
@@ -65,7 +87,7 @@ class Point:
 
 @dataclass(frozen=True)
 class CapacityTable:
-    """Measured points, as `measure` returns them; tables add up with ``+``."""
+    """Measured points, as `measure` returns them; ``+`` concatenates tables."""
 
     points: tuple[Point, ...]
 
@@ -76,26 +98,41 @@ class CapacityTable:
         return len(self.points)
 
     def agreement(self, *rules: str) -> float:
-        """Share of the intervals that contain the prediction, of rules whose label begins so (all, if none given)."""
+        """Share of the intervals that contain the prediction, over rules whose labels have these prefixes, or all."""
         judged = [point.agrees for point in self.points if not math.isnan(point.predicted) and _named(point, rules)]
         return float(np.mean(judged)) if judged else math.nan
 
-    def to_records(self) -> NDArray[Any]:
-        """Return a NumPy record array with the fields of `Point`."""
-        kinds = {"str": "U64", "float": "f8", "int": "i8"}
-        dtype = [(field.name, kinds[str(field.type)]) for field in fields(Point)]
-        return np.array([astuple(point) for point in self.points], dtype).view(np.recarray)
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table, every number with all its digits, to a file that is replaced if it exists.
 
-    def to_csv(self) -> str:
-        """Return the table as CSV, every number with all its digits."""
+        Parameters
+        ----------
+        path : path ending in .csv or .json
+            JSON is a list of objects, with null for NaN.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "capacity.csv")
+        >>> measure("hebbian", key_dim=8, loads=[0.5], query_cosines=[1.0], trials=2).save(path)
+        >>> path.read_text(encoding="utf-8")[:22]
+        'rule,kind,load,n_pairs'
+        """
+        formats = {".csv": self._csv, ".json": self._json}
+        suffix = Path(path).suffix
+        if suffix not in formats:
+            raise ValueError(f"the name of a table must end in .csv or .json, got {os.fspath(path)!r}")
+        with files.replacing(Path(path)) as temporary:
+            Path(temporary).write_text(formats[suffix](), encoding="utf-8")
+
+    def _csv(self) -> str:
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(field.name for field in fields(Point))
         writer.writerows(astuple(point) for point in self.points)
         return text.getvalue()
 
-    def to_json(self) -> str:
-        """Return the table as a JSON list of objects; what is not a number is null."""
+    def _json(self) -> str:
         rows = [
             {name: None if isinstance(entry, float) and math.isnan(entry) else entry for name, entry in row.items()}
             for row in map(asdict, self.points)
@@ -112,7 +149,7 @@ def _named(point: Point, rules: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class _Trial:
-    """One memory to fill and to question: all that a worker needs to know."""
+    """Configuration of one trial: a memory, the pairs it stores and the queries."""
 
     rule: str | Rule
     key_dim: int
@@ -139,7 +176,7 @@ class _Trial:
         )
 
     def blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[Any], np.random.Generator, NDArray[np.intp]]]:
-        """Keys of norm 1, values, a generator for the noise, and which pairs to ask for: the same in every pass."""
+        """Keys of norm 1, values, a generator for the noise and the indices to query, the same in every pass."""
         stride = -(-self.n_pairs // self.queries)
         for start in range(0, self.n_pairs, BLOCK):
             rng = np.random.default_rng((*self.seed, 1, start))
@@ -157,7 +194,7 @@ class _Trial:
 
 
 def _run(trial: _Trial) -> tuple[list[float], float, int]:
-    """Store, then recall at every cosine -> the mean errors, the penalty in use, and how many recalls were judged."""
+    """Store, then recall at every cosine; return the mean errors, the relative penalty and the number of recalls."""
     memory = trial.build()
     for keys, values, _, _ in trial.blocks():
         memory.store(keys, values)
@@ -208,24 +245,24 @@ def _errors(kind: str, recalled: NDArray[Any], values: NDArray[Any]) -> NDArray[
         return np.asarray((recalled - values) ** 2)
     if kind == "onehot":
         return np.asarray(recalled.argmax(axis=1) != values.argmax(axis=1))
-    # A recall of exactly 0 tells nothing: half an error.
+    # A recall of exactly 0 has no sign: half an error.
     return np.asarray(np.where(recalled == 0, 0.5, recalled * values < 0))
 
 
 def interval(errors: ArrayLike, judged: int, *, counts: bool) -> tuple[float, float]:
     """Interval of confidence 99 % for the mean error, from the errors of independent trials.
 
-    Student's t over the trials, whose recalls are not independent of each other; for counts no narrower than the
-    interval of Clopper and Pearson would be if they were, which also covers trials that saw no error at all.
+    Student's t over the trials, since the recalls of one are dependent; for counts no narrower than the interval of
+    Clopper and Pearson for independent recalls, which also covers trials without any error.
 
     Parameters
     ----------
     errors : (trials,)
         Mean error of every trial.
     judged : int
-        Recalls judged in all trials together.
+        Recalls in all trials together.
     counts : bool
-        Whether the errors are shares of wrong ones, or means of squares.
+        Whether the errors are shares of wrong recalls; otherwise mean squares.
 
     Examples
     --------
@@ -244,7 +281,7 @@ def interval(errors: ArrayLike, judged: int, *, counts: bool) -> tuple[float, fl
         low = min(low, special.betaincinv(wrong, judged - wrong + 1, tail) if wrong > 0 else 0.0)
         high = max(high, special.betaincinv(wrong + 1, judged - wrong, 1 - tail) if wrong < judged else 1.0)
     else:
-        low, high = low - ROUNDING, high + ROUNDING
+        low, high = low - EXACT, high + EXACT
     return max(float(low), 0.0), float(high)
 
 
@@ -265,10 +302,10 @@ def measure(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> CapacityTable:
-    """Measure recall errors beside the predicted ones: every trial builds, fills and questions a new memory.
+    """Measure recall errors and compare them with the predicted ones; every trial builds, fills and queries a memory.
 
-    Keys have norm 1 and random directions, values are independent. Pairs are drawn in blocks, the second time from
-    the same seeds, so that what is in memory at a time is the memory itself.
+    Keys have norm 1 and random directions, values are independent. Pairs are drawn in blocks, and for the queries drawn
+    again from the same seeds, so no table of all pairs is held.
 
     Parameters
     ----------
@@ -285,7 +322,7 @@ def measure(
     trials : int, at least 2
         Memories per load.
     queries : int
-        Pairs that are asked for in a trial, evenly spread over all that are stored.
+        Pairs queried in a trial, evenly spread over all that are stored.
     seed : int
         The same seed gives the same table, with any number of processes.
     processes : int
@@ -298,11 +335,6 @@ def measure(
     CapacityTable
         One point for every load and cosine.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is unusable.
-
     Examples
     --------
     >>> table = measure("hebbian", key_dim=32, loads=[0.5], query_cosines=[1.0], trials=3)
@@ -311,20 +343,20 @@ def measure(
     (64, True)
     """
     low = np.nextafter(0.0, 1.0)
-    load_list = [_checks.as_number("load", load, low, 1e9) for load in loads]
-    cosines = tuple(_checks.as_number("query_cosine", cosine, 0.0, 1.0) for cosine in query_cosines)
-    trials, queries = _checks.as_size("trials", trials, 2), _checks.as_size("queries", queries)
-    seed = _checks.as_size("seed", seed, 0)
+    load_list = [checks.as_number("load", load, low, 1e9) for load in loads]
+    cosines = tuple(checks.as_number("query_cosine", cosine, 0.0, 1.0) for cosine in query_cosines)
+    trials, queries = checks.as_size("trials", trials, 2), checks.as_size("queries", queries)
+    seed = checks.as_size("seed", seed, 0)
     rank = AssociativeMemory(key_dim, 1, expansion=expansion, rule=rule, whiten=whiten, dtype=dtype).rank
     todo = [
         _Trial(
             rule=rule,
             key_dim=key_dim,
-            value_dim=_checks.as_size("value_dim", value_dim),
+            value_dim=checks.as_size("value_dim", value_dim),
             expansion=expansion,
             n_pairs=max(1, round(load * rank)),
             query_cosines=cosines,
-            kind=_checks.as_choice("kind", kind, KINDS),
+            kind=checks.as_choice("kind", kind, KINDS),
             queries=queries,
             whiten=whiten,
             dtype=dtype,
@@ -334,7 +366,7 @@ def measure(
         for trial in range(trials)
     ]
     results = []
-    for result in _run_all(todo, _checks.as_size("processes", processes)):
+    for result in _run_all(todo, checks.as_size("processes", processes)):
         results.append(result)
         if progress is not None:
             progress(len(results), len(todo))

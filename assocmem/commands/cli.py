@@ -1,4 +1,4 @@
-"""The command line: ``assocmem demo``, ``store``, ``recall`` and ``info``; and those of `capacity_commands`.
+"""The command line: ``assocmem demo``, ``store``, ``recall`` and ``info``, and the commands of `commands.capacity`.
 
 A command is a function, whose signature typer turns into options, and an entry in `COMMANDS`. Commands raise what the
 package raises; `reporting` turns every error that a user can cause into one line and exit status 2.
@@ -6,10 +6,9 @@ package raises; `reporting` turns every error that a user can cause into one lin
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -17,23 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 import assocmem
-from assocmem import AssociativeMemory, _checks, storage
-from assocmem._sources import open_array
-from assocmem.rules import RULES, Rule, as_rule
+from assocmem import AssociativeMemory
+from assocmem.core import checks, files
+from assocmem.operations.sources import open_array
+from assocmem.rules import Rule, as_rule
 
 try:
     import matplotlib as mpl  # noqa: F401, for the commands with pictures
     import typer
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.table import Table
+
+    from assocmem.commands.terminal import pairs_table, plain_table, progress_bar, readable_bytes, watched
 
     HAS_EXTRA = True
 except ImportError:
     HAS_EXTRA = False
 
 if TYPE_CHECKING:
-    from assocmem.demo import Restoration, Result
+    from assocmem.commands.demo import Restoration, Result
 
 FAILURE: Final = 2
 EXTRA: Final = ("matplotlib", "rich", "sklearn", "typer")
@@ -48,8 +48,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the split, the damage and the projection.", min=0)] = 0,
 ) -> None:
     """Classify and restore real handwritten digits, and draw a picture."""
-    from assocmem import demo as digits
-    from assocmem import plots
+    from assocmem.commands import demo as digits
+    from assocmem.commands import plots
 
     refuse_unwritable(out)
     picture_format = plots.picture_format(out)
@@ -57,7 +57,7 @@ def demo(
     with progress_bar() as progress:
         task = progress.add_task("restoring digits", total=digits.N_METHODS + 2)
         restoration = digits.restore(seed)
-        with storage.replacing(out) as temporary:
+        with files.replacing(out) as temporary:
             plots.draw_image_rows(temporary, picture_format, *restoration_rows(restoration), side=digits.SIDE)
         progress.update(task, advance=1, description="comparing methods")
         for result in digits.compare(seed):
@@ -81,12 +81,12 @@ def store(
     no_whiten: Annotated[bool, typer.Option("--no-whiten", help="Literal CReLU features.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the projection; default 0.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float64 or float32; default float64.")] = None,
-    into: Annotated[Path | None, typer.Option(help="A memory to go on from, instead of a new one.")] = None,
+    into: Annotated[Path | None, typer.Option(help="A saved memory to store into, instead of a new one.")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A file to resume from, should this be killed and started again.")
+        Path | None, typer.Option(help="A file from which a killed run resumes when started again.")
     ] = None,
 ) -> None:
-    """Store pairs from .npy files in a memory, a new one or one that is there."""
+    """Store pairs from .npy files in a memory, a new or a saved one."""
     refuse_unwritable(out, keys, values)
     if checkpoint is not None:
         refuse_unwritable(checkpoint, keys, values, out, *([into] if into else []))
@@ -106,8 +106,8 @@ def store(
         memory = AssociativeMemory(key_table.shape[-1], value_table.shape[-1], **given)
     elif given:
         raise ValueError(
-            f"--into came with a choice of {', '.join(sorted(given))}; expected none, since the memory in {into} has "
-            f"its own; leave it out, or store in a new memory"
+            f"--into was given together with {', '.join(sorted(given))}, which the memory in {into} has already fixed. "
+            f"Leave that out, or store in a new memory"
         )
     else:
         memory = AssociativeMemory.load(into)
@@ -129,9 +129,9 @@ def recall(
     """Recall the values of keys, from .npy file to .npy file."""
     refuse_unwritable(out, keys, file)
     memory = AssociativeMemory.load(file)
-    key_table, single = _checks.as_table("keys", open_array(keys), memory.key_dim)
+    key_table, single = checks.as_table("keys", open_array(keys), memory.key_dim)
     shape = (len(key_table), memory.value_dim)
-    with storage.replacing(out) as temporary:
+    with files.replacing(out) as temporary:
         values = np.lib.format.open_memmap(
             temporary, mode="w+", dtype=memory.dtype, shape=shape[1:] if single else shape
         )
@@ -144,7 +144,8 @@ def recall(
 def info(file: Annotated[Path, typer.Argument(help="A memory that was saved.", show_default=False)]) -> None:
     """Show the configuration, the load and the size of a memory."""
     memory = AssociativeMemory.load(file)
-    table = Table("", "", show_header=False)
+    diagnosis = memory.diagnose()
+    left = "unknown" if diagnosis.pairs_left is None else f"{diagnosis.pairs_left:,}"
     rows: dict[str, object] = {
         "key_dim": memory.key_dim,
         "value_dim": memory.value_dim,
@@ -155,49 +156,43 @@ def info(file: Annotated[Path, typer.Argument(help="A memory that was saved.", s
         "seed": memory.features.seed,
         "dtype": memory.dtype.name,
         "n_units": memory.n_units,
-        "rank": memory.rank,
-        "n_stored": memory.n_stored,
-        "load": f"{memory.n_stored / memory.rank:.3g}",
+        "rank": diagnosis.rank,
+        "n_stored": diagnosis.n_stored,
+        "load": f"{diagnosis.load:.3g}",
         "in memory": readable_bytes(memory.nbytes),
         "on disk": readable_bytes(file.stat().st_size),
+        "predicted sign error": f"{diagnosis.clean_error:.3g}",
+        f"  at cosine {diagnosis.query_cosine:g}": f"{diagnosis.noisy_error:.3g}",
+        f"pairs left until {diagnosis.error:.0%} there": left,
+        "condition": f"{diagnosis.condition:.3g}",
     }
-    for name, value in rows.items():
-        table.add_row(name, str(value))
-    diagnosis = memory.diagnose()
-    table.add_row("predicted sign error", f"{diagnosis.clean_error:.3g}")
-    table.add_row(f"  at cosine {diagnosis.query_cosine:g}", f"{diagnosis.noisy_error:.3g}")
-    left = "unknown" if diagnosis.pairs_left is None else f"{diagnosis.pairs_left:,}"
-    table.add_row(f"pairs left until {diagnosis.error:.0%} there", left)
-    table.add_row("condition", f"{diagnosis.condition:.3g}")
     typer.echo(f"{file}:")
-    Console().print(table)
+    Console().print(pairs_table(list(rows.items())))
     if diagnosis.warning:
-        typer.echo(diagnosis.warning)
+        typer.echo(f"warning: {diagnosis.warning}")
 
 
-COMMANDS: Final[tuple[Callable[..., None], ...]] = (demo, store, recall, info)
+COMMANDS: Final[dict[str, Callable[..., None]]] = {"demo": demo, "store": store, "recall": recall, "info": info}
 
 
 # --------------------------------------------------------------------------------------------- the program
 
 
 def main() -> None:
-    """Run the command line; what the console script `assocmem` calls."""
+    """Run the command line; entry point of the console script `assocmem`."""
     if not HAS_EXTRA:
         refuse_missing_extra()
     build()()
 
 
 def build() -> typer.Typer:
-    """Return the program: one subcommand for every function in `COMMANDS`, here and in `capacity_commands`."""
+    """Return the program: one subcommand for every entry of `COMMANDS`, here and in `commands.capacity`."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
     app.callback()(program)
-    from assocmem import capacity_commands  # needs the extra, which `main` has looked for
+    from assocmem.commands import capacity  # needs the extra, which `main` has looked for
 
-    for command in COMMANDS:
-        app.command()(reporting(command))
-    for name, named in capacity_commands.COMMANDS.items():
-        app.command(name)(reporting(named))
+    for name, command in {**COMMANDS, **capacity.COMMANDS}.items():
+        app.command(name)(reporting(command))
     return app
 
 
@@ -213,7 +208,7 @@ def program(
         bool, typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A fixed-size associative memory: store, recall and forget vectors."""
+    """Associative memory of fixed size: an online least-squares map from keys to values."""
 
 
 def reporting(command: Callable[..., None]) -> Callable[..., None]:
@@ -235,7 +230,7 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def refuse_missing_extra() -> NoReturn:
-    """Say which installation the command line needs, and exit."""
+    """Name the extra that the command line needs, and exit."""
     print(NEEDS, file=sys.stderr)
     raise SystemExit(FAILURE)
 
@@ -244,16 +239,16 @@ def refuse_missing_extra() -> NoReturn:
 
 
 def refuse_unlike(keys: NDArray[Any], values: NDArray[Any]) -> None:
-    """Refuse a table of keys with values that are not a table: a new memory takes its sizes from the last axes."""
+    """Refuse keys and values of unlike axes: a new memory takes its sizes from the last axes."""
     if keys.ndim != values.ndim or keys.ndim > 2:
         raise ValueError(
-            f"keys have shape {keys.shape} and values {values.shape}; expected (N, key_dim) and (N, value_dim), or one "
-            f"pair (key_dim,) and (value_dim,); reshape them, for example values to (N, 1)"
+            f"keys and values must have shapes (N, key_dim) and (N, value_dim), or (key_dim,) and (value_dim,) for one "
+            f"pair, got {keys.shape} and {values.shape}. Reshape them, for example values to (N, 1)"
         )
 
 
 def chosen_rule(name: str | None, alpha: float | None) -> Rule | None:
-    """Return the rule that the options ask for, None if they do not, or refuse."""
+    """Return the rule that the options name, None if they name none, or refuse."""
     if name is None and alpha is None:
         return None
     rule = as_rule("ridge" if name is None else name)
@@ -261,56 +256,31 @@ def chosen_rule(name: str | None, alpha: float | None) -> Rule | None:
         return rule
     if "alpha" not in rule.parameters():
         raise ValueError(
-            f"--alpha is {alpha} with the rule {rule.name!r}, which has no penalty; expected ridge or rls; leave it out"
+            f"--alpha must be left out with the rule {rule.name!r}, which has no penalty, got {alpha}. "
+            f"Choose ridge or rls for a penalty"
         )
-    return RULES[rule.name](**{**rule.parameters(), "alpha": alpha})
+    return type(rule)(**{**rule.parameters(), "alpha": alpha})
 
 
 def refuse_unwritable(out: Path, *inputs: Path) -> None:
     """Refuse, before any work, an output that could not be written or would replace one of the inputs."""
-    if out.is_dir():
-        raise IsADirectoryError(f"{out} is a directory; expected the name of a file; add one")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no directory {out.parent}; expected an existing one; create it")
+    files.refuse_bad_path(out)
     for path in inputs:
         if out.resolve() == path.resolve() or (out.exists() and path.exists() and out.samefile(path)):
-            raise ValueError(f"{out} is both read and written, or written twice; expected two files; choose another")
+            raise ValueError(f"{out} would be both read and written, or written twice. Choose another name")
 
 
-# ----------------------------------------------------------------------------------------- what users see
-
-
-@contextlib.contextmanager
-def watched(label: str, n_rows: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar over `n_rows` rows, and give what is called when some are done."""
-    with progress_bar() as progress:
-        task = progress.add_task(label, total=n_rows)
-        yield lambda n_done: progress.advance(task, n_done)
-
-
-def progress_bar() -> Progress:
-    """Return a progress bar on stderr that leaves nothing behind, and stays silent where nobody watches."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def readable_bytes(count: int) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} bytes"
+# ------------------------------------------------------------------------------------- output of the demo
 
 
 def print_comparison(results: list[Result], accuracies: NDArray[np.float64]) -> None:
-    """Print how the methods did, one row each, and the five-fold accuracy."""
-    from assocmem import demo as digits
+    """Print one row for every method, and the five-fold accuracy."""
+    from assocmem.commands import demo as digits
 
-    table = Table(title=f"{digits.N_STORED:,} handwritten digits stored with their labels, the others unseen")
-    table.add_column("method")
-    for heading in ("accuracy\nunseen", "error\nstored", "size", "store\ns", "recall\nµs"):
-        table.add_column(heading, justify="right")
+    table = plain_table(
+        *("method", "accuracy\nunseen", "error\nstored", "size", "store\ns", "recall\nµs"),
+        title=f"{digits.N_STORED:,} handwritten digits stored with their labels, the others unseen",
+    )
     for result in results:
         table.add_row(
             result.name,
@@ -322,13 +292,13 @@ def print_comparison(results: list[Result], accuracies: NDArray[np.float64]) -> 
         )
     Console().print(table)
     typer.echo(
-        "error: |recalled - stored| / |stored| over the stored pairs, one-hot labels. store: until the first recall.\n"
-        "recall: median of single keys. No time includes compilation: every rule stored a few pairs beforehand.\n"
-        "size: all that is kept. ridge and rls keep sums of products, which let them go on and forget; recall alone\n"
-        "needs weights as large as hebbian's."
+        "error: |recalled - stored| / |stored| over the stored pairs, one-hot labels.\n"
+        "store: until the first recall; recall: median of single keys; both compiled.\n"
+        "size: the whole state. ridge and rls keep sums of products, with which they\n"
+        "store on and forget; recall alone needs weights as large as hebbian's."
     )
     typer.echo(
-        f"{len(accuracies)}-fold cross-validation of ridge on all digits: "
+        f"{len(accuracies)}-fold cross-validation of ridge: "
         f"{accuracies.mean():.1%} (folds {accuracies.min():.1%} to {accuracies.max():.1%})"
     )
 
@@ -342,13 +312,13 @@ def restoration_rows(restoration: Restoration) -> tuple[str, list[tuple[str, NDA
         ("recalled", restoration.from_noisy),
     ]
     title = (
-        f"Damaged keys, and what a memory of {len(restoration.images)} digits recalls (relative error over all of them)"
+        f"Damaged keys and their recalls from a memory of {len(restoration.images)} digits (relative error over all)"
     )
     return title, [(f"{label}\nerror {restoration.error(images):.2f}", images[:10]) for label, images in rows]
 
 
 def print_restoration(restoration: Restoration, out: Path) -> None:
-    """Print the errors before and after recall, and where the picture is."""
+    """Print the errors before and after recall, and the name of the picture."""
     pairs = (
         ("half erased", restoration.half_erased, restoration.from_half_erased),
         ("noisy", restoration.noisy, restoration.from_noisy),

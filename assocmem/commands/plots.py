@@ -1,4 +1,4 @@
-"""Pictures: the only file that imports matplotlib. No global state, no display: figures are drawn into files."""
+"""Pictures of images, drawn into files: no display, no global state."""
 
 from __future__ import annotations
 
@@ -15,19 +15,13 @@ Floats = NDArray[np.float64]
 
 
 def picture_format(path: str | os.PathLike[str]) -> str:
-    """Return the format that the name of a file asks for, or refuse a name without a known one.
-
-    Raises
-    ------
-    ValueError
-        If the name does not end like the name of a picture.
-    """
+    """Return the format that the ending of a file's name stands for; ValueError if it is not a known one."""
     known = FigureCanvasAgg.get_supported_filetypes()
     ending = Path(path).suffix.lstrip(".").lower()
     if ending not in known:
         raise ValueError(
-            f"{os.fspath(path)} ends in {Path(path).suffix!r}; expected a name that ends like a picture "
-            f"({', '.join(sorted(known))}); choose for example {Path(path).stem}.png"
+            f"the name of a picture must end in one of {', '.join(sorted(known))}, got {os.fspath(path)!r}. "
+            f"Choose for example {Path(path).stem}.png"
         )
     return ending
 

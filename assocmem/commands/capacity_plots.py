@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from assocmem import information
-from assocmem.capacity import CapacityTable, Point
-from assocmem.prediction import predicted_error
+from assocmem.capacity import CapacityTable, Point, predicted_error
+from assocmem.laws import sign_loss
 from assocmem.rules import Rule
 
-# Told apart without colour: every rule has its own marker and dashes, and its own darkness.
+# Readable without colour: every rule has its own marker, dashes and darkness.
 _STYLES: list[tuple[str, Any, str]] = [
     ("o", "-", "#000000"),
     ("s", "--", "#c44e00"),
@@ -39,7 +37,7 @@ def capacity_figure(
     table : CapacityTable
         Of one kind of values.
     rules : mapping of label to rule
-        What was measured, with the labels of the table.
+        The rules measured, by their labels in the table.
     key_dim, expansion, value_dim : int
         Sizes of the memories.
     """
@@ -48,8 +46,8 @@ def capacity_figure(
     panels = len(cosines) + with_bits
     columns = min(panels, 2)
     rows = -(-panels // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(5.4 * columns, 4.4 * rows), layout="constrained", squeeze=False)
-    axes = grid.ravel()
+    figure = Figure(figsize=(5.4 * columns, 4.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[panels:]:
         spare.set_visible(False)
     for axis, cosine in zip(axes, cosines, strict=False):
@@ -57,7 +55,7 @@ def capacity_figure(
             points = [point for point in table.points if point.rule == label and point.query_cosine == cosine]
             _draw_measured(axis, label, points, style)
             _draw_law(axis, rules[label], points, style, key_dim, expansion, value_dim)
-        _dress(axis, f"query cosine {cosine:g}", _AXIS_LABELS[table.points[0].kind])
+        _label_axes(axis, f"query cosine {cosine:g}", _AXIS_LABELS[table.points[0].kind])
     if with_bits:
         _draw_bits(axes[panels - 1], table, list(rules), cosines[0])
     handles, labels = axes[0].get_legend_handles_labels()
@@ -73,7 +71,7 @@ def _draw_measured(axis: Axes, label: str, points: Sequence[Point], style: tuple
     shown = np.maximum(measured, _SMALLEST)
     reach = [shown - np.clip(low, _SMALLEST, shown), np.maximum(high, shown) - shown]
     loads = [point.load for point in points]
-    # The proxy carries the line of the law, which is drawn apart, into the legend.
+    # An empty line, so that the legend shows the dashes of the law, which is drawn separately.
     axis.plot([], [], marker=marker, linestyle=style[1], color=colour, label=label, markersize=5, mfc="white")
     axis.errorbar(loads, shown, reach, fmt=marker, color=colour, markersize=5, capsize=2, mfc="white")
 
@@ -109,7 +107,7 @@ def _draw_bits(axis: Axes, table: CapacityTable, labels: Sequence[str], cosine: 
     axis.set(title=f"bits recalled, query cosine {cosine:g}", xlabel="load N / D", ylabel="bits per weight")
 
 
-def _dress(axis: Axes, title: str, ylabel: str) -> None:
+def _label_axes(axis: Axes, title: str, ylabel: str) -> None:
     axis.set(title=title, xlabel="load N / D", ylabel=f"{ylabel} (below {_SMALLEST:g} drawn there)", yscale="log")
     axis.set_ylim(_SMALLEST * 0.7, None)
 
@@ -129,11 +127,12 @@ def sign_loss_figure(
     aligned : sequence of (measured, by the arctan law)
         For every expansion.
     antipodal : sequence of (pairs, error, error with a bias)
-        What `information.antipodal_error` found.
+        Results of `capacity.antipodal_error`.
     key_dim : int
         Length of a key in the antipodal test.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(9.5, 7.5), layout="constrained")
+    figure = Figure(figsize=(9.5, 7.5), layout="constrained")
+    axes = figure.subplots(2, 2)
     _draw_response(axes[0, 0])
     _draw_loss(axes[0, 1])
     measured, law = np.array(aligned).T
@@ -160,7 +159,7 @@ def _draw_response(axis: Axes) -> None:
     for (plus, minus), dashes in zip(
         [(1.0, 1.0), (2.0, 1.0), (1.0, -1.0), (1.0, 0.0)], ["-", "--", "-.", ":"], strict=True
     ):
-        loss = float(information.sign_loss(plus, minus))
+        loss = float(sign_loss.sign_loss(plus, minus))
         response = plus * np.maximum(z, 0) + minus * np.maximum(-z, 0)
         axis.plot(z, response, dashes, label=f"w₊ = {plus:g}, w₋ = {minus:g}: loses {loss:.2f} bit")
     axis.set(title="response of one unit", xlabel="z", ylabel="w₊ relu(z) + w₋ relu(−z)")
@@ -169,15 +168,14 @@ def _draw_response(axis: Axes) -> None:
 
 def _draw_loss(axis: Axes) -> None:
     ratio = np.geomspace(1, 1000, 300)
-    mean = information.mean_sign_loss()
-    axis.plot(ratio, information.sign_loss(ratio, 1.0), "k-", label="weights of equal sign")
-    axis.axhline(information.SIGN_LOSS_BOUND, color="0.4", linestyle="--", label="bound on the mean, 1/2")
+    mean = sign_loss.mean_sign_loss()
+    axis.plot(ratio, sign_loss.sign_loss(ratio, 1.0), "k-", label="weights of equal sign")
+    axis.axhline(sign_loss.SIGN_LOSS_BOUND, color="0.4", linestyle="--", label="bound on the mean, 1/2")
     axis.axhline(mean, color="#c44e00", linestyle=":", label=f"mean of Gaussian weights, {mean:.4f}")
     axis.set(title="sign loss", xlabel="ratio of the weights", ylabel="bits lost", xscale="log", ylim=(0, 1.05))
     axis.legend(fontsize=8)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure and close it."""
+    """Write a figure."""
     figure.savefig(path, dpi=130)
-    plt.close(figure)

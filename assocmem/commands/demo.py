@@ -1,4 +1,4 @@
-"""What the demonstration computes: scikit-learn's handwritten digits, classified and restored by a memory."""
+"""Computations of the demonstration: scikit-learn's handwritten digits, classified and restored by a memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ N_RESTORED: Final = 50
 N_DAMAGED: Final = 50
 RESTORE_ALPHA: Final = 100.0
 NOISE: Final = 0.3  # standard deviation; a pixel is between 0 and 1
-# Halves that the memory has met are cut at another angle than the half it is asked about, by at least this.
+# Least angle between the cuts of the stored halves and that of the queries.
 NEAREST_CUT: Final = np.pi / 12
 
 N_WARM_UP: Final = 600  # more than a memory collects before it stores, and than one block of rows
@@ -71,10 +71,10 @@ class Digits:
 
 @dataclass(frozen=True)
 class Result:
-    """How one method did.
+    """Result of one method.
 
     `accuracy` is the share of unseen images whose largest recalled value is the right class; `recall_error` is
-    ‖recalled − stored‖ / ‖stored‖ over the stored pairs; `nbytes` what is kept between calls; `store_seconds` until
+    ‖recalled − stored‖ / ‖stored‖ over the stored pairs; `nbytes` the size of the state; `store_seconds` until
     the first answer to all pairs; `recall_seconds` the median for a single key.
     """
 
@@ -88,7 +88,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Restoration:
-    """Images (N, 64), damaged in two ways, and what the memory recalls for the damaged images as keys."""
+    """Images (N, 64), damaged in two ways, and their recalls from the damaged images as keys."""
 
     images: Floats
     half_erased: Floats
@@ -205,7 +205,7 @@ def warm_up() -> None:
 
 
 def compare(seed: int = 0) -> Iterator[Result]:
-    """Store 1,400 digits with their labels in one method after the other, and yield how each did.
+    """Store 1,400 digits with their labels in one method after the other, and yield the result of each.
 
     Nothing is compiled within a measured time: `warm_up` runs first.
 
@@ -263,7 +263,7 @@ def erase_half(images: Floats, angles: Floats) -> Floats:
 
 
 def add_noise(images: Floats, rng: np.random.Generator) -> Floats:
-    """Return images (N, 64) with normal noise on every pixel, clipped to what a pixel can be."""
+    """Return images (N, 64) with normal noise on every pixel, clipped to [0, 1]."""
     return np.clip(images + NOISE * rng.standard_normal(images.shape), 0.0, 1.0)
 
 
@@ -286,10 +286,10 @@ def some_of_each_class(digits: Digits, rng: np.random.Generator) -> Floats:
 
 
 def restore(seed: int = 0) -> Restoration:
-    """Store images as their own values, and recall them from damaged copies that the memory has not met.
+    """Store images as their own values, and recall them from damaged copies that were not stored.
 
     Each of 50 images is stored as the value of its own key and of the keys of 50 damaged copies: halves erased at
-    random angles, and noise. The memory is then asked with the lower halves erased, and with other noise. All keys
+    random angles, and noise. The queries have the lower halves erased, or other noise. All keys
     have unit length: a recall is proportional to the length of its key but for the bias, and erasing shortens it.
 
     Parameters

@@ -1,0 +1,50 @@
+"""Output to a terminal: progress, tables without frames, and sizes in readable units."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar on stderr that is erased at its end, and is silent where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextlib.contextmanager
+def watched(label: str, n_rows: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar over `n_rows` rows, and yield the function that advances it by a number of rows."""
+    with progress_bar() as progress:
+        task = progress.add_task(label, total=n_rows)
+        yield lambda n_done: progress.advance(task, n_done)
+
+
+def plain_table(*headings: str, title: str | None = None, left: int = 1) -> Table:
+    """Return a table without a frame, whose first `left` columns are aligned left and the others right."""
+    shown = Table(title=title, box=None, title_justify="left", title_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for index, heading in enumerate(headings):
+        shown.add_column(heading, justify="left" if index < left else "right", no_wrap=True)
+    return shown
+
+
+def pairs_table(rows: Sequence[tuple[str, object]]) -> Table:
+    """Return a table of names and values."""
+    shown = plain_table("", "", left=2)
+    shown.show_header = False
+    for name, value in rows:
+        shown.add_row(name, str(value))
+    return shown
+
+
+def readable_bytes(count: int) -> str:
+    """Return a number of bytes in a suitable unit."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"
