@@ -1,8 +1,8 @@
-"""Basins of attraction: patterns of ±1 recovered from flipped bits by iteration, beside Hopfield networks.
+"""Basins of attraction: patterns of ±1 recovered from flipped bits by iteration, compared with Hopfield networks.
 
 All methods get the same patterns and the same flipped ones, and iterate until nothing changes, at most 100 times. They
 do not store the same: a Hopfield network has d² numbers (d²/2, as it is symmetric), a CReLU memory D·d: 2 d² with
-expansion 1, 5 d² with expansion 4; while it learns it keeps the D² sums beside.
+expansion 1, 5 d² with expansion 4; and D² sums while it learns.
 
 Baselines are made as strong as the literature makes them. Hopfield's self-connections are removed (1982); the
 pseudo-inverse network keeps them (Personnaz, Guyon and Dreyfus 1985), and is shown a second time with a share of them
@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numba
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from assocmem import AssociativeMemory, Ridge
-from assocmem._jit import kernel, run_in_row_blocks
 from assocmem.capacity import interval
 from assocmem.rules import Rule
 from benchmarks.timing import machine, table
@@ -36,25 +36,34 @@ LOADS = (0.25, 0.5, 0.75, 1.0)  # patterns per dimension
 FLIPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 NOISE = 0.1
 SHARES = (0.0, 0.1, 0.15, 0.3, 0.5, 1.0)  # of the self-connections kept
-FOLDER = Path(__file__).parent.parent / "docs"
+PICTURE = Path(__file__).parent.parent / "docs" / "basins.png"
+RESULTS = Path(__file__).parent / "basins.json"
 
 SWEEP_PATTERNS, SWEEP_EXPANSION, SWEEP_TRIALS, SWEEP_FLIPS = 64, 4, 3, (0.05, 0.3)
 COPIES = (1, 2, 5, 10, 15, 18, 20, 22, 25, 30, 50, 100)
+TINY: dict[str, object] = {
+    "DIM": 32,
+    "TRIALS": 1,
+    "QUERIES": 1,
+    "SWEEP_PATTERNS": 8,
+    "SWEEP_TRIALS": 1,
+    "COPIES": (1, 2),
+}
 
 Floats: TypeAlias = NDArray[np.float64]
 Settle: TypeAlias = Callable[[Floats], Floats]
 Learner: TypeAlias = Callable[[Floats, int], list[Settle]]  # the variants, of which each cell takes the best
 
 
-@kernel
-def _one_after_the_other(start: int, stop: int, weights: Floats, orders: NDArray[np.int64], states: Floats) -> None:
+@numba.njit(cache=True, parallel=True)
+def _one_after_the_other(weights: Floats, orders: NDArray[np.int64], states: Floats, max_steps: int) -> None:
     """Update single units in a random order, in place, until a whole round changes nothing."""
-    for n in range(start, stop):
+    for n in numba.prange(len(states)):
         state, field = states[n], np.zeros(len(weights))
         for i in range(len(weights)):
             for j in range(len(weights)):
                 field[j] += state[i] * weights[i, j]
-        for sweep in range(MAX_STEPS):
+        for sweep in range(max_steps):
             changed = False
             for i in orders[(n + sweep) % len(orders)]:
                 if field[i] * state[i] < 0.0:
@@ -75,7 +84,7 @@ def network(weights: Floats, share: float, at_once: bool, seed: int) -> Settle:
     def settle(keys: Floats) -> Floats:
         states = keys.copy()
         if not at_once:
-            run_in_row_blocks(_one_after_the_other, len(states), 16, kept, orders, states)
+            _one_after_the_other(kept, orders, states, MAX_STEPS)
             return states
         before, active = np.zeros_like(states), np.arange(len(states))
         for _ in range(MAX_STEPS):
@@ -116,7 +125,7 @@ def crelu(expansion: int, noise: float = 0.0, rule: str | Rule = "ridge", copies
         for _ in range(copies):
             memory.store(flipped(patterns, NOISE, rng), patterns)
         if not copies:
-            memory.store(patterns, patterns, noise=noise)
+            memory.store(patterns, patterns, query_cosine=1 - 2 * noise)
         return [lambda keys: memory.settle(keys, max_steps=MAX_STEPS).states]
 
     return learn
@@ -168,7 +177,7 @@ def basins(learn: Learner, load: float) -> list[Cell]:
 
 
 def sweep_trials() -> Iterator[tuple[int, np.random.Generator, Floats, list[Floats], Floats]]:
-    """Seed, generator, patterns, queries and what they should become, the same for every rule."""
+    """Seed, generator, patterns, queries and the patterns to recover, the same for every rule."""
     for trial in range(SWEEP_TRIALS):
         rng = np.random.default_rng((trial, 7))
         patterns = random_patterns(SWEEP_PATTERNS, rng)
@@ -202,10 +211,9 @@ def closed_form() -> list[float]:
     return result
 
 
-SMALL_PENALTY = 1e-3 * (SWEEP_EXPANSION + 1) * DIM * DIM  # as a share of D · ‖x‖²
 SWEPT: dict[str, Rule] = {
     "no penalty": Ridge(),
-    "small fixed penalty": Ridge(alpha=SMALL_PENALTY),
+    "small fixed penalty": Ridge(alpha=1e-3 * (SWEEP_EXPANSION + 1) * DIM * DIM),  # 1e-3 of D · ‖x‖²
     "penalty by the law": Ridge(query_cosine=1 - 2 * NOISE),
     "penalty by cross-validation": Ridge(alpha="gcv"),
 }
@@ -310,7 +318,7 @@ def main() -> None:
         rows.append([f"noise={NOISE}, no copies", *[percent(closed[index])] * len(COPIES)])
         print(f"{SWEEP_PATTERNS} patterns, D = {DIM * (SWEEP_EXPANSION + 1)}, {100 * share:g} % flipped: wrong bits, %")
         print(table(["copies of each", *map(str, COPIES)], rows) + "\n")
-    draw(results, swept, closed).savefig(FOLDER / "basins.png")
+    draw(results, swept, closed).savefig(PICTURE)
     record = {
         "machine": machine(),
         "dim": DIM,
@@ -323,5 +331,5 @@ def main() -> None:
         "sweep_wrong": swept,
         "sweep_wrong_closed_form": closed,
     }
-    (Path(__file__).parent / "basins.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"docs/basins.png, benchmarks/basins.json; {time.perf_counter() - start:.0f} s")
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"{PICTURE}, {RESULTS}; {time.perf_counter() - start:.0f} s")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ KEY_DIM, VALUE_DIM, EXPANSION, TRIALS = 128, 8, 3, 3
 RANK = KEY_DIM * (1 + EXPANSION)
 COSINE = 0.9
 ALLOWED = 0.01
+LOADS, AUTO_LOADS = (0.2, 0.5, 0.9, 1.5), (0.05, 0.1, 0.2, 0.5)
+PICTURE = Path("capacity-peers.png")
+TINY: dict[str, object] = {"TRIALS": 1, "LOADS": (0.1,), "AUTO_LOADS": (0.05,), "ALLOWED": -1.0}  # no pairs at 1 %
 
 Features = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Recall = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -78,7 +82,7 @@ def relu(seed: int) -> Features:
 def signs(seed: int) -> Features:
     """Signs of D Hadamard projections: the Walsh–Hadamard hash memory."""
     projection = HadamardProjection(KEY_DIM, EXPANSION + 1, seed)
-    return lambda keys: np.sign(projection.project_rows(np.ascontiguousarray(keys)))
+    return lambda keys: np.sign(projection.project(keys))
 
 
 def modern_hopfield(keys: NDArray[np.float64], values: NDArray[np.float64], seed: int) -> Recall:
@@ -273,28 +277,27 @@ def draw(panels: list[tuple[str, str, tuple[float, ...], list[Row]]]) -> Figure:
 
 def main() -> None:
     """Print the tables and draw capacity-peers.png."""
-    loads, auto_loads = (0.2, 0.5, 0.9, 1.5), (0.05, 0.1, 0.2, 0.5)
     peers = dict(PEERS)
     if not torchhd_missing():
         peers[SPARSE] = tuple(sparse_distributed(active) for active in ACTIVE)
     rows = []
     for name, learners in peers.items():
         numbers = (KEY_DIM if "linear" in name else RANK) * VALUE_DIM
-        rows.append(measured(name, lambda n, who=learners: tuned_errors(who, n), loads, RANK, numbers))
-    show(rows, loads, f"d = {KEY_DIM}, D = {RANK}, v = {VALUE_DIM}")
+        rows.append(measured(name, lambda n, who=learners: tuned_errors(who, n), LOADS, RANK, numbers))
+    show(rows, LOADS, f"d = {KEY_DIM}, D = {RANK}, v = {VALUE_DIM}")
     auto = []
     for name, (numbers, learn) in AUTO.items():
         for steps in (1, 10):
             label = f"{name}, {steps} step{'s' * (steps > 1)}"
             rank = numbers // KEY_DIM
             auto.append(
-                measured(label, lambda n, how=learn, k=steps: auto_errors(how, n, k), auto_loads, rank, numbers)
+                measured(label, lambda n, how=learn, k=steps: auto_errors(how, n, k), AUTO_LOADS, rank, numbers)
             )
-    show(auto, auto_loads, f"patterns of ±1 as their own values, d = {KEY_DIM}, load = patterns · d / stored numbers")
+    show(auto, AUTO_LOADS, f"patterns of ±1 as their own values, d = {KEY_DIM}, load = patterns · d / stored numbers")
     print("the matrices of Hopfield and pseudo-inverse are symmetric: kept as triangles, twice as many per number")
     panels = [
-        ("pairs of key and value", "load: pairs / D", loads, rows),
-        ("patterns recall themselves", "load: patterns · d / stored numbers", auto_loads, auto),
+        ("pairs of key and value", "load: pairs / D", LOADS, rows),
+        ("patterns recall themselves", "load: patterns · d / stored numbers", AUTO_LOADS, auto),
     ]
-    draw(panels).savefig("capacity-peers.png")
-    print("capacity-peers.png")
+    draw(panels).savefig(PICTURE)
+    print(PICTURE)

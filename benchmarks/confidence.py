@@ -1,4 +1,4 @@
-"""Coverage of the intervals that a memory gives, novelty of digits, and how exact edits and residuals are."""
+"""Coverage of the intervals that a memory gives, novelty of digits, and accuracy of edits and residuals."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,9 @@ from benchmarks.timing import machine, table
 
 SPLITS = 4
 TRIALS = 4
+KEY_DIM, RANK = 128, 640
+EXPANSIONS, LOADS = (4, 16), (0.2, 0.5, 0.7, 0.9)
+TINY = {"SPLITS": 1, "TRIALS": 1, "KEY_DIM": 32, "RANK": 160, "EXPANSIONS": (1, 1), "LOADS": (0.5,)}
 NINETY = 1.6448536269514722  # 90 % of a Gaussian lies within so many deviations
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # keys and values to store, to ask for
 
@@ -26,7 +29,7 @@ def covered(memory: AssociativeMemory, data: Pairs) -> tuple[float, float, float
     memory.store(keys, values)
     recalled, deviation = memory.recall(queries, return_confidence=True)
     error = np.abs(recalled - wanted)
-    # What never varies is recalled to rounding, with a deviation of rounding.
+    # Constant values are recalled to rounding, with a deviation of rounding.
     inside = error <= np.maximum(NINETY * deviation, 1e-9)
     return float(inside.mean()), float(np.sqrt(np.mean(error**2))), float(np.sqrt(np.mean(deviation**2)))
 
@@ -35,7 +38,7 @@ def coverage_row(what: str, build: Callable[[], AssociativeMemory], draw: Callab
     memory = build()
     data = [draw(seed) for seed in range(n)]
     shares, errors, deviations = np.array([covered(build(), each) for each in data]).T
-    rule = repr(memory.rule).replace("(alpha=None, forgetting=1.0)", "()")
+    rule = repr(memory.rule).replace("(alpha=None, decay=1.0)", "()")
     load = len(data[0][0]) / memory.rank
     return [
         what, rule, f"{load:.2f}", f"{shares.mean():.3f}", f"{shares.min():.3f} to {shares.max():.3f}",
@@ -63,28 +66,28 @@ def digits_row(target: str, rule: Rule, expansion: int) -> list[str]:
 
 
 def synthetic_row(kind: str, rule: Rule, load: float) -> list[str]:
-    """Keys of 128 Gaussians, D = 640, 8 values: unrelated to the keys, linear or a network of them, with noise."""
+    """Gaussian keys, 8 values: unrelated to the keys, linear or a network of them, with noise."""
 
     def draw(seed: int) -> Pairs:
         rng = np.random.default_rng(seed)
-        n, n_asked = round(load * 640), 500
-        keys, noise = rng.standard_normal((n + n_asked, 128)), rng.standard_normal((n + n_asked, 8))
+        n, n_asked = round(load * RANK), 500
+        keys, noise = rng.standard_normal((n + n_asked, KEY_DIM)), rng.standard_normal((n + n_asked, 8))
         if kind == "noisy keys, unrelated values":
             lengths = np.linalg.norm(keys[:n], axis=1, keepdims=True)
-            other = rng.standard_normal((n, 128))
+            other = rng.standard_normal((n, KEY_DIM))
             other -= (other * keys[:n]).sum(axis=1, keepdims=True) * keys[:n] / lengths**2
             other *= lengths / np.linalg.norm(other, axis=1, keepdims=True)
             return keys[:n], noise[:n], 0.9 * keys[:n] + np.sqrt(1 - 0.9**2) * other, noise[:n]
         if kind == "linear":
-            values = keys @ rng.standard_normal((128, 8)) / np.sqrt(128) + 0.3 * noise
+            values = keys @ rng.standard_normal((KEY_DIM, 8)) / np.sqrt(KEY_DIM) + 0.3 * noise
         elif kind == "network":
-            hidden = np.tanh(2 * keys @ rng.standard_normal((128, 64)) / np.sqrt(128))
+            hidden = np.tanh(2 * keys @ rng.standard_normal((KEY_DIM, 64)) / np.sqrt(KEY_DIM))
             values = hidden @ rng.standard_normal((64, 8)) / 8 + 0.1 * noise
         else:
             values = noise
         return keys[:n], values[:n], keys[n:], values[n:]
 
-    return coverage_row(kind, lambda: AssociativeMemory(128, 8, rule=rule), draw, TRIALS)
+    return coverage_row(kind, lambda: AssociativeMemory(KEY_DIM, 8, rule=rule), draw, TRIALS)
 
 
 # ----------------------------------------------------------------------------------------------------- novelty
@@ -104,8 +107,9 @@ def novelty_rows() -> list[list[str]]:
         stored, queries = inside[:600], np.concatenate([inside[600:], novel])
         is_novel = np.isin(queries, novel)
         values = np.eye(10)[labels[stored]]
-        cases = [(4, Ridge()), (4, Ridge(alpha=1.0)), (4, Ridge(alpha=100.0)), (4, Ridge(alpha="gcv"))]
-        for expansion, rule in [*cases, (16, Ridge()), (16, Ridge(alpha=100.0))]:
+        small, large = EXPANSIONS
+        cases = [(small, rule) for rule in (Ridge(), Ridge(alpha=1.0), Ridge(alpha=100.0), Ridge(alpha="gcv"))]
+        for expansion, rule in [*cases, (large, Ridge()), (large, Ridge(alpha=100.0))]:
             memory = AssociativeMemory(64, 10, expansion=expansion, bias=1.0, rule=rule)
             memory.store(images[stored], values)
             name = f"leverage, {rule}, D = {memory.rank}"
@@ -128,13 +132,13 @@ def apart(got: np.ndarray, expected: np.ndarray) -> str:
 
 
 def exactness_row(rule: Rule, load: float) -> list[str]:
-    """Residuals against memories that never stored the pair; edits; D = 640."""
+    """Residuals against memories that never stored the pair; edits."""
     rng = np.random.default_rng(0)
-    n = round(load * 640)
-    keys, values = rng.standard_normal((n, 128)), rng.standard_normal((n, 8))
+    n = round(load * RANK)
+    keys, values = rng.standard_normal((n, KEY_DIM)), rng.standard_normal((n, 8))
 
     def build(rows: np.ndarray) -> AssociativeMemory:
-        memory = AssociativeMemory(128, 8, rule=rule)
+        memory = AssociativeMemory(KEY_DIM, 8, rule=rule)
         memory.store(keys[rows], values[rows])
         return memory
 
@@ -142,13 +146,13 @@ def exactness_row(rule: Rule, load: float) -> list[str]:
     memory = build(everything)
     residuals = memory.leave_one_out(keys[1:6], values[1:6])
     never = np.array([values[i] - build(np.delete(everything, i)).recall(keys[i]) for i in range(1, 6)])
-    strange, wanted = rng.standard_normal((40, 128)), rng.standard_normal((20, 8))
+    strange, wanted = rng.standard_normal((40, KEY_DIM)), rng.standard_normal((20, 8))
     held, in_turn = strange[20:], build(everything)
     before = memory.recall(held)
     memory.edit(strange[:20], wanted, held)
     for i in reversed(range(20)):
         in_turn.edit(strange[i], wanted[i], held)
-    others = rng.standard_normal((100, 128))
+    others = rng.standard_normal((100, KEY_DIM))
     return [
         str(rule), f"{load}", apart(residuals, never), apart(memory.recall(strange[:20]), wanted),
         apart(memory.recall(held), before), apart(in_turn.recall(others), memory.recall(others)),
@@ -160,22 +164,22 @@ def main() -> None:
     rows = [
         digits_row(target, rule, expansion)
         for target in ("labels", "lower half from upper half")
-        for expansion in (4, 16)
+        for expansion in EXPANSIONS
         for rule in (Ridge(alpha="gcv"), Ridge(alpha=1.0), Ridge())
     ]
     rows += [
         synthetic_row(kind, rule, load)
         for kind in ("unrelated values", "linear", "network")
         for rule in (Ridge(alpha="gcv"), Ridge())
-        for load in (0.2, 0.5, 0.7, 0.9)
+        for load in LOADS
     ]
     kind = "noisy keys, unrelated values"
-    rows += [synthetic_row(kind, Ridge(query_cosine=0.9), load) for load in (0.2, 0.5, 0.7, 0.9)]
-    rows += [synthetic_row(kind, Ridge(), load) for load in (0.2, 0.9)]
+    rows += [synthetic_row(kind, Ridge(query_cosine=0.9), load) for load in LOADS]
+    rows += [synthetic_row(kind, Ridge(), load) for load in (LOADS[0], LOADS[-1])]
     print(table(["values", "rule", "load", "within 90 %", "over splits", "error", "deviation"], rows))
     print()
     print(table(["novelty of unseen classes by", "AUROC", "over splits"], novelty_rows()))
     print()
     rules = (Ridge(), Ridge(alpha=1.0), RecursiveLeastSquares(alpha=1.0))
     header = ["rule", "load", "leave-one-out", "edited", "preserved", "at once and in turn"]
-    print(table(header, [exactness_row(rule, load) for rule in rules for load in (0.2, 0.9)]))
+    print(table(header, [exactness_row(rule, load) for rule in rules for load in (LOADS[0], LOADS[-1])]))

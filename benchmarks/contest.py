@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import seconds, table
+from benchmarks.timing import rounds, seconds, table
 
 MISSING = "missing"
 RESULTS = Path(__file__).parent / "speed.json"  # of the last run, from which the README has its table
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "speed.json"  # of the last run, from which th
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """What is compared: ours, and the others by name (None: its package is not installed).
+    """The contestants: ours, and the others by name (None: its package is not installed).
 
     `check` raises if the contestants do not agree; it runs before anything is timed.
     """
@@ -33,22 +33,27 @@ class Contest:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A contest that is built when its turn comes, with the ratio that we aim at."""
+    """A contest, built when its turn comes, and the target of its ratio."""
 
     name: str
     build: Callable[[], Contest]
     target: float | None = None
 
 
-def run(comparison: Comparison) -> dict[str, Any]:
-    """Check, warm up, time in turn; medians, and the quartiles of the paired ratios against the fastest other."""
+def run(comparison: Comparison) -> dict[str, Any] | None:
+    """Check, warm up, time in turn; medians, and the quartiles of the paired ratios against the fastest other.
+
+    None if none of the others is installed.
+    """
     contest = comparison.build()
-    contest.check()
     present = {name: call for name, call in contest.others.items() if call is not None}
+    if not present:
+        return None
+    contest.check()
     for call in (contest.ours, *present.values()):
         seconds(call, max(1, contest.repeats // 10))
     times: dict[str, list[float]] = {name: [] for name in ("ours", *present)}
-    for _ in range(contest.rounds):
+    for _ in range(rounds(contest.rounds)):
         for name, call in (("ours", contest.ours), *present.items()):
             per = contest.per if name == "ours" or contest.per_other is None else contest.per_other
             times[name].append(seconds(call, contest.repeats) / per)
@@ -82,7 +87,7 @@ def duration(value: float) -> str:
 
 
 def results_table(results: Iterable[dict[str, Any]]) -> str:
-    """A markdown table of what `run` returned."""
+    """A markdown table of results of `run`."""
     rows = [
         [
             result["name"],

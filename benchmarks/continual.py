@@ -1,7 +1,7 @@
 """Learning without forgetting, on real data: classes one after the other, and streams in one pass.
 
 Ten digit classes come in five tasks of two, and no image is seen again. Accuracy is that on unseen images of all
-classes so far, whose task nobody tells. Every method sees the same unit-length images, in the same order.
+classes so far, without being told the task. Every method sees the same unit-length images, in the same order.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ONE_HOT = np.eye(10)
 SHADES = ("black", "0.3", "0.55", "C0", "C9", "C1", "C3")
 PICTURE = Path(__file__).parent.parent / "docs" / "continual.png"
 AGREEMENT = 1e-8
+TINY: dict[str, object] = {"SEEDS": range(1), "EXPANSION": 1}
 
 
 class Learner(ABC):
@@ -39,7 +40,7 @@ class Learner(ABC):
 
     @abstractmethod
     def learn(self, keys: Floats, labels: Labels) -> None:
-        """Learn a task, until the classifier can be asked."""
+        """Learn a task, up to the first possible prediction."""
 
     @abstractmethod
     def scores(self, keys: Floats) -> Floats:
@@ -48,7 +49,7 @@ class Learner(ABC):
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Bytes that are kept from task to task; what a seed draws is not counted."""
+        """Bytes kept from task to task, without those that a seed reproduces."""
 
 
 class Memory(Learner):
@@ -78,7 +79,7 @@ class ChoosingMemory(Memory):
 
 
 class Joint(Memory):
-    """Every pair so far, kept and fitted anew: what learning without forgetting has to reach."""
+    """Every pair so far, kept and fitted anew: the reference for learning without forgetting."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -145,7 +146,7 @@ class RanPAC(Learner):
 
 
 class TunedRanPAC(RanPAC):
-    """The same with the one penalty that is best in hindsight on the unseen images: what its selection costs it."""
+    """The same with the one penalty that is best in hindsight on the unseen images: the cost of selecting it."""
 
     penalties = np.array([1.0])
 
@@ -197,7 +198,7 @@ LEARNERS: dict[str, type[Learner]] = {
 
 
 def digits(seed: int) -> list[Any]:
-    """Keys and labels, to learn from and to be asked for: 1,400 and 397 images of unit length."""
+    """Keys and labels, for learning and for testing: 1,400 and 397 images of unit length."""
     images, labels = load_digits(return_X_y=True)
     images = images / np.linalg.norm(images, axis=1, keepdims=True)
     return train_test_split(images, labels, test_size=397, random_state=seed, stratify=labels)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Storing on several processes: bytes that travel, time against one process, and what many machines would take."""
+"""Storing on several processes: bytes sent, time against one process, and an estimate for many machines."""
 
 import os
 
@@ -13,8 +13,8 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 from assocmem import AssociativeMemory
-from assocmem._sources import PairForm
-from assocmem.distributed import PARTS_PER_THREAD, Folder, store
+from assocmem.operations.distributed import PARTS_PER_THREAD, store
+from assocmem.rules import Shape
 from benchmarks.timing import machine, seconds, table
 
 KEY_DIM, VALUE_DIM, EXPANSION = 128, 10, 7  # D = 1024
@@ -23,14 +23,30 @@ RULES = ("ridge", "rls", "hebbian")
 
 BIG = {"key_dim": 768, "value_dim": 1000, "expansion": 4, "dtype": "float32"}
 N_BIG, N_WORKERS = 10**9, 64
+N_RATED = 8192  # pairs of which the rates are measured: enough for sums of full rank
+N_SPEED = 64  # chunks
+N_TRAFFIC = (16, 32, 64)
+WORKERS = (1, 2)
+PROCESSES = True
 CORES = (1, 8, 32)
 NETWORK = 10e9 / 8  # bytes per second of a 10 Gbit/s link
+TINY = {
+    "KEY_DIM": 8,
+    "EXPANSION": 2,
+    "CHUNK": 64,
+    "BIG": {"key_dim": 8, "value_dim": 10, "expansion": 2, "dtype": "float32"},
+    "N_RATED": 64,
+    "N_SPEED": 4,
+    "N_TRAFFIC": (4,),
+    "WORKERS": (1,),
+    "PROCESSES": False,
+}
 
 
 @contextmanager
 def cluster(n_workers: int) -> Iterator[Client]:
     """Processes of one thread on this machine."""
-    options = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    options = {"threads_per_worker": 1, "processes": PROCESSES, "dashboard_address": ":0"}
     with LocalCluster(n_workers=n_workers, **options) as processes, Client(processes, set_as_default=False) as client:
         yield client
 
@@ -51,15 +67,16 @@ def traffic_rows(client: Client) -> list[list[str]]:
     rows = []
     n_workers = len(client.nthreads())
     for rule in RULES:
-        for n in (16 * CHUNK, 32 * CHUNK, 64 * CHUNK) if rule == "ridge" else (16 * CHUNK, 64 * CHUNK):
+        for n in [
+            CHUNK * chunks for chunks in (N_TRAFFIC if rule == "ridge" else sorted({N_TRAFFIC[0], N_TRAFFIC[-1]}))
+        ]:
             memory = AssociativeMemory(KEY_DIM, VALUE_DIM, expansion=EXPANSION, rule=rule)
             keys, values = random_pairs(n)
             before = sent(client)
             store(memory, keys, values, client)
             each = (sent(client) - before) / n_workers
-            part = sum(
-                array.nbytes for array in memory.rule.for_parts().start(memory.rank, VALUE_DIM, memory.dtype).values()
-            )
+            shape = Shape(KEY_DIM, EXPANSION, True, VALUE_DIM, memory.dtype)
+            part = sum(array.nbytes for array in memory.rule.for_parts().start(shape).arrays().values())
             data = (keys.nbytes + values.nbytes) / n_workers
             rows.append([rule, f"{n:,}", f"{data / 1e6:.0f}", f"{each / 1e6:.2f}", f"{each / part:.1f}"])
     return rows
@@ -67,7 +84,7 @@ def traffic_rows(client: Client) -> list[list[str]]:
 
 def speed_rows() -> list[list[str]]:
     """Seconds of one process of one thread without dask, and of one and two workers; checked for agreement."""
-    n = 64 * CHUNK
+    n = N_SPEED * CHUNK
     keys, values = random_pairs(n)
     alone = AssociativeMemory(KEY_DIM, VALUE_DIM, expansion=EXPANSION)
     start = time.perf_counter()
@@ -75,7 +92,7 @@ def speed_rows() -> list[list[str]]:
         alone.store(*dask.compute(keys.blocks[i], values.blocks[i], scheduler="synchronous"))
     rows = [["one process, no dask", f"{time.perf_counter() - start:.2f}"]]
     queries = np.random.default_rng(1).standard_normal((100, KEY_DIM))
-    for n_workers in (1, 2):
+    for n_workers in WORKERS:
         with cluster(n_workers) as client:
             store(AssociativeMemory(KEY_DIM, VALUE_DIM, expansion=EXPANSION), *random_pairs(2 * CHUNK), client)  # warm
             memory = AssociativeMemory(KEY_DIM, VALUE_DIM, expansion=EXPANSION)
@@ -90,24 +107,23 @@ def speed_rows() -> list[list[str]]:
 
 
 def rates(rule: str) -> tuple[float, float, int, float]:
-    """Pairs per second that one thread folds, seconds of adding two parts, bytes of a part, seconds of solving."""
+    """Pairs per second that one thread stores, seconds of adding two parts, bytes of a part, seconds of solving."""
     memory = AssociativeMemory(**BIG, rule=rule)
-    form = PairForm(memory.key_dim, memory.value_dim, memory.dtype, 0.0)
-    folder = Folder(form, memory.features, memory.rule.for_parts(), memory._chunk_rows)
+    own, features = memory.rule.for_parts(), memory.features
     rng = np.random.default_rng(0)
-    n = 4 * memory._chunk_rows  # pairs enough for the sums to have full rank
-    keys, values = (rng.standard_normal((n, width), np.float32) for width in (memory.key_dim, memory.value_dim))
-    state = folder.fold([(keys, values)], 0)
-    folding = seconds(lambda: folder._add(state, keys, values, 0), 1)
-    adding = seconds(lambda: folder.rule.merge(state, state), 2)
+    keys = rng.standard_normal((N_RATED, memory.key_dim), np.float32)
+    values = rng.standard_normal((N_RATED, memory.value_dim), np.float32)
+    state = own.start(Shape(memory.key_dim, memory.expansion, True, memory.value_dim, memory.dtype))
+    storing = seconds(lambda: own.store(state, features.fold(keys), values), 1)
+    adding = seconds(lambda: own.merge(state, state), 2)
     start = time.perf_counter()
-    memory.rule.weights(state)
+    own.solve(state)
     solving = time.perf_counter() - start
-    return n / folding, adding, sum(array.nbytes for array in state.values()), solving
+    return N_RATED / storing, adding, sum(array.nbytes for array in state.arrays().values()), solving
 
 
 def big_table() -> str:
-    """What a thousand million pairs would take on 64 workers, from rates measured on one thread here."""
+    """Estimated time for 10⁹ pairs on 64 workers, from rates measured on one thread here."""
     rows = []
     levels = np.log2(N_WORKERS)
     for rule in ("ridge", "hebbian"):
@@ -136,11 +152,11 @@ def big_table() -> str:
 
 def main() -> None:
     print(machine())
-    print(f"\nbytes sent by a worker, two workers of one thread, d = {KEY_DIM}, D = 1024, v = {VALUE_DIM}")
+    print(f"\nbytes sent by a worker, two workers of one thread, d = {KEY_DIM}, v = {VALUE_DIM}")
     with cluster(2) as client:
         store(AssociativeMemory(KEY_DIM, VALUE_DIM, expansion=EXPANSION), *random_pairs(2 * CHUNK), client)  # warm
         print(table(["rule", "pairs", "MB of pairs a worker", "MB sent a worker", "in parts"], traffic_rows(client)))
-    print(f"\nseconds for {64 * CHUNK:,} pairs, ridge, one BLAS thread each")
+    print(f"\nseconds for {N_SPEED * CHUNK:,} pairs, ridge, one BLAS thread each")
     print(table(["", "s", "times faster"], speed_rows()))
     print(
         f"\n{N_BIG:,} pairs on {N_WORKERS} workers, d = {BIG['key_dim']}, k = {BIG['expansion']}, "

@@ -1,4 +1,4 @@
-"""A stream whose mapping rotates slowly: error over time of rules that forget, of windows, and of padasip's RLS."""
+"""A stream whose mapping rotates slowly: error over time with a decay, with windows, and of padasip's RLS."""
 
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +16,8 @@ PAIRS, BURN_IN, PERIOD, NOISE, ALPHA = 6000, 1000, 6000, 0.1, 1e-2
 FACTORS = (0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.993, 0.995, 0.998)
 WINDOWS = (25, 50, 75, 100, 150, 200, 300, 400, 800)
 RATES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+TINY = {"PAIRS": 60, "BURN_IN": 20, "FACTORS": (0.98, 0.99), "WINDOWS": (25,), "RATES": (0.2,), "SMOOTHED": 10}
+SMOOTHED = 200
 PICTURE = Path(__file__).parent.parent / "docs" / "drift.png"
 
 Predictor = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -47,7 +49,7 @@ def memory_with(rule) -> Predictor:
 
 
 def window_of(length: int) -> Predictor:
-    """A memory that forgets the pair of `length` steps ago: a fixed window, exactly."""
+    """A memory that forgets the pair stored `length` steps ago: an exact window."""
     memory, held = AssociativeMemory(KEY_DIM, VALUE_DIM, expansion=EXPANSION, rule=Ridge(ALPHA)), deque()
 
     def step(key, value):
@@ -89,16 +91,16 @@ def best_of(make, settings, keys, values) -> tuple[float, np.ndarray]:
 
 
 def contest(keys: np.ndarray, values: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
-    """Everyone at the setting that is best for it in hindsight."""
+    """Every method at the setting that is best for it in hindsight."""
 
     def effective(factor: float) -> str:
         return f"factor {factor:g}, {(1 + factor) / (1 - factor):.0f} effective pairs"
 
-    results = {"no forgetting": (f"alpha {ALPHA:g}", squared_errors(memory_with(Ridge(ALPHA)), keys, values))}
-    factor, errors = best_of(lambda f: memory_with(Ridge(ALPHA, forgetting=f)), FACTORS, keys, values)
-    results["ridge, forgetting"] = (effective(factor), errors)
+    results = {"no decay": (f"alpha {ALPHA:g}", squared_errors(memory_with(Ridge(ALPHA)), keys, values))}
+    factor, errors = best_of(lambda f: memory_with(Ridge(ALPHA, decay=f)), FACTORS, keys, values)
+    results["ridge, decay"] = (effective(factor), errors)
     factor, errors = best_of(lambda f: memory_with(RecursiveLeastSquares(ALPHA, f)), FACTORS, keys, values)
-    results["rls, forgetting"] = (effective(factor), errors)
+    results["rls, decay"] = (effective(factor), errors)
     results["padasip, the same factor"] = (
         effective(factor),
         squared_errors(padasip_with(factor), keys, values),
@@ -112,23 +114,23 @@ def contest(keys: np.ndarray, values: np.ndarray) -> dict[str, tuple[str, np.nda
 
 # Three of them coincide: the widest lies at the bottom, the dotted one on top.
 STYLES = {
-    "no forgetting": {"color": "tab:blue"},
+    "no decay": {"color": "tab:blue"},
     "delta": {"color": "tab:brown"},
     "padasip, the same factor": {"color": "gold", "linewidth": 6},
-    "rls, forgetting": {"color": "tab:red", "linewidth": 2.5},
-    "ridge, forgetting": {"color": "black", "linestyle": ":"},
+    "rls, decay": {"color": "tab:red", "linewidth": 2.5},
+    "ridge, decay": {"color": "black", "linestyle": ":"},
     "ridge, best window": {"color": "tab:purple"},
 }
 
 
 def draw(results: dict[str, tuple[str, np.ndarray]], path: Path) -> None:
-    """Errors over time, averaged over 200 pairs."""
+    """Errors over time, averaged over SMOOTHED pairs."""
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
     for name, style in STYLES.items():
         setting, errors = results[name]
-        smooth = np.convolve(errors, np.ones(200) / 200, "valid")
-        axes.plot(np.arange(len(smooth)) + 200, smooth, label=f"{name} ({setting})", **{"linewidth": 1.3, **style})
+        smooth = np.convolve(errors, np.ones(SMOOTHED) / SMOOTHED, "valid")
+        axes.plot(np.arange(len(smooth)) + SMOOTHED, smooth, label=f"{name} ({setting})", **{"linewidth": 1.3, **style})
     axes.axhline(NOISE**2, color="grey", linestyle="--", linewidth=1, label="noise of the values")
     axes.set(
         yscale="log",
@@ -149,7 +151,7 @@ def main() -> None:
         for name, (setting, errors) in results.items()
     ]
     print(table(["rule", "best setting in hindsight", "squared error of the next pair", "times the noise"], rows))
-    ours, theirs = (results[name][1] for name in ("rls, forgetting", "padasip, the same factor"))
+    ours, theirs = (results[name][1] for name in ("rls, decay", "padasip, the same factor"))
     print(f"largest difference of squared errors between rls and padasip: {np.abs(ours - theirs).max():.1e}")
     draw(results, PICTURE)
     print(f"drawn: {PICTURE.name}")

@@ -1,11 +1,23 @@
-"""How exact the rules are: stored pairs, other keys, many single writes; with the time of a write and a recall."""
+"""Accuracy of recalls of stored and other keys, and of many single writes; time of a write and of a recall."""
 
 import time
 
 import numpy as np
 
 from assocmem import AssociativeMemory, RecursiveLeastSquares
+from assocmem.rules import Shape
 from benchmarks.timing import machine, seconds, table
+
+KEY_DIM = 256
+N_WRITES, RECURSIVE_SHAPE = 20_000, Shape(128, 3, True, 8, np.dtype(np.float64))
+N_TIMED, TIMED_EXPANSION = 10_000, 7
+TINY = {
+    "KEY_DIM": 16,
+    "N_WRITES": 200,
+    "RECURSIVE_SHAPE": Shape(16, 3, True, 8, np.dtype(np.float64)),
+    "N_TIMED": 10,
+    "TIMED_EXPANSION": 1,
+}
 
 
 def error(got: np.ndarray, expected: np.ndarray) -> float:
@@ -16,9 +28,10 @@ def error(got: np.ndarray, expected: np.ndarray) -> float:
 def ridge_row(load: float, scale: float) -> list[str]:
     """Errors of the default rule at a load: of stored pairs, and of other keys against the minimum-norm answer."""
     rng = np.random.default_rng(0)
-    memory = AssociativeMemory(256, 8)
+    memory = AssociativeMemory(KEY_DIM, 8)
     n = round(load * memory.rank)
-    keys, values, others = rng.standard_normal((n, 256)), rng.standard_normal((n, 8)), rng.standard_normal((500, 256))
+    keys, others = rng.standard_normal((n, KEY_DIM)), rng.standard_normal((500, KEY_DIM))
+    values = rng.standard_normal((n, 8))
     memory.store(scale * keys, values)
     minimum_norm = np.linalg.pinv(memory.features.fold(keys)) @ values
     stored = error(memory.recall(scale * keys), values)
@@ -27,31 +40,35 @@ def ridge_row(load: float, scale: float) -> list[str]:
 
 
 def recursive_line() -> str:
-    """20 000 single writes at D = 512 against the batch solution with the same penalty."""
+    """Many single writes against the batch solution with the same penalty."""
     rng = np.random.default_rng(0)
-    features, values = rng.standard_normal((20_000, 512)), rng.standard_normal((20_000, 8))
+    rank = RECURSIVE_SHAPE.rank
+    features, values = rng.standard_normal((N_WRITES, rank)), rng.standard_normal((N_WRITES, 8))
     rule = RecursiveLeastSquares()
-    state = rule.start(512, 8, np.dtype(np.float64))
+    state = rule.start(RECURSIVE_SHAPE)
     start = time.perf_counter()
     for i in range(len(features)):
         rule.store(state, features[i : i + 1], values[i : i + 1])
     each = (time.perf_counter() - start) / len(features)
-    gram = features.T @ features + float(state["alpha"]) * np.eye(512)
-    away = error(rule.weights(state), np.linalg.solve(gram, features.T @ values))
-    return f"rls, 20000 single writes at D = 512: {away:.1e} from the batch solution, {each * 1e6:.0f} µs a write"
+    solved = rule.solve(state)
+    gram = features.T @ features + solved.solution.alpha * np.eye(rank)
+    away = error(solved.weights, np.linalg.solve(gram, features.T @ values))
+    return (
+        f"rls, {N_WRITES} single writes at D = {rank}: {away:.1e} from the batch solution, {each * 1e6:.0f} µs a write"
+    )
 
 
 def speed_line() -> str:
-    """Single writes and recalls through the public methods at D = 1024."""
+    """Single writes and recalls through the public methods."""
     rng = np.random.default_rng(0)
-    memory = AssociativeMemory(128, 10, expansion=7)
+    memory = AssociativeMemory(128, 10, expansion=TIMED_EXPANSION)
     keys, values = rng.standard_normal((2000, 128)), rng.standard_normal((2000, 10))
     memory.store(keys, values)
     memory.recall(keys[0])
     pairs = iter(list(zip(keys, values, strict=True)) * 10)
-    write = seconds(lambda: memory.store(*next(pairs)), 10_000)
+    write = seconds(lambda: memory.store(*next(pairs)), N_TIMED)
     memory.recall(keys[0])
-    recall = seconds(lambda: memory.recall(keys[0]), 10_000)
+    recall = seconds(lambda: memory.recall(keys[0]), N_TIMED)
     times = f"{write * 1e6:.1f} µs a single store, {recall * 1e6:.1f} µs a single recall"
     return f"ridge at D = {memory.rank}, v = 10: {times}"
 

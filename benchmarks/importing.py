@@ -1,4 +1,4 @@
-"""Seconds to import the package, beside the import of its core dependencies alone, in fresh processes."""
+"""Seconds to import the package, compared with its core dependencies alone, in fresh processes."""
 
 import subprocess
 import sys

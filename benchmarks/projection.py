@@ -5,6 +5,7 @@ import numpy as np
 from assocmem import HadamardProjection
 from benchmarks.timing import machine, paired, table
 
+TINY = {"CASES": [(np.float32, 64, 16, 10), (np.float64, 64, 1, None)]}
 CASES = [
     (np.float32, 1024, 4096, 10),
     (np.float64, 1024, 4096, None),
@@ -28,7 +29,7 @@ def compare(dtype: type, p: int, n: int) -> tuple[float, float, float]:
         by_rows = paired(lambda: projection.project(keys), lambda: matrix @ keys, repeats=1000)
         by_columns = paired(lambda: projection.project(keys), lambda: keys @ transposed, repeats=1000)
         return min(by_rows, by_columns, key=lambda times: times[2])
-    return paired(lambda: projection.project(keys), lambda: keys @ transposed, rounds=5, repeats=3)
+    return paired(lambda: projection.project(keys), lambda: keys @ transposed, n_rounds=5, repeats=3)
 
 
 def main() -> None:

@@ -8,9 +8,7 @@ from itertools import cycle
 import numba
 import numpy as np
 
-from assocmem import AssociativeMemory, CReLUFeatures, FrozenMemory, HadamardProjection
-from assocmem._team import LEADER, announce, join, leave, open_shares, take_share, wait_for_others, work_together
-from assocmem.frozen import quantized
+from assocmem import AssociativeMemory, FrozenMemory, HadamardProjection
 from benchmarks.contest import Comparison, Contest
 
 try:
@@ -23,14 +21,30 @@ except ImportError:
     torchhd = None
 
 N_KEYS = 16  # keys in turn: recalling one key again and again would leave its rows in the cache
+N_STORED = 64  # pairs, for weights that look random
+
+SIZES = ((1024, 2, 1024), (1024, 4, 1024), (1024, 8, 4096))  # key_dim, expansion, value_dim
+SPARSE_SIZE = (128, 3, 32)
+BATCH_SIZE = (4096, 512, 8, 1024)  # keys, and as above
+TINY: dict[str, object] = {
+    "SIZES": ((64, 2, 64), (64, 4, 64), (64, 8, 64)),
+    "SPARSE_SIZE": (128, 1, 32),
+    "BATCH_SIZE": (64, 32, 2, 16),
+}
 
 
 def random_memory(d: int, k: int, v: int, precision: str) -> tuple[FrozenMemory, np.ndarray]:
-    """A frozen memory with random weights, and the dense literal weights (2 m, v)."""
-    features = CReLUFeatures(d, k, whiten=False, dtype="float64" if precision == "float64" else "float32")
-    literal = np.random.default_rng(0).standard_normal((2, features.n_units, v), dtype=np.float32)
-    frozen = FrozenMemory(features, *quantized(literal, precision), np.zeros(v, features.dtype))
-    return frozen, literal.reshape(-1, v)
+    """A frozen memory of a few random pairs, and its dense literal weights (2 m, v) in float32."""
+    memory = random_pairs(d, k, v, "float64" if precision == "float64" else "float32")
+    return memory.freeze(precision), memory.weights.astype(np.float32, copy=False).reshape(-1, v)
+
+
+def random_pairs(d: int, k: int, v: int, dtype: str) -> AssociativeMemory:
+    """A memory of a few random pairs."""
+    rng = np.random.default_rng(0)
+    memory = AssociativeMemory(d, v, expansion=k, rule="hebbian", whiten=False, dtype=dtype)
+    memory.store(rng.standard_normal((N_STORED, d)), rng.standard_normal((N_STORED, v)))
+    return memory
 
 
 def dense_features(projection: HadamardProjection, key: np.ndarray, features: np.ndarray) -> np.ndarray:
@@ -43,7 +57,7 @@ def dense_features(projection: HadamardProjection, key: np.ndarray, features: np
 
 
 def agree(ours: Callable[[], np.ndarray], others: dict[str, Callable[[], object] | None], tolerance: float) -> None:
-    """Raise unless everybody recalls the same."""
+    """Raise unless all recall the same."""
     expected = np.asarray(next(call for call in others.values() if call is not None)())
     for call in (ours, *others.values()):
         if call is not None:
@@ -116,31 +130,13 @@ def batch(n: int, d: int, k: int, v: int) -> Contest:
     )
 
 
-@numba.njit(nogil=True, fastmath=True)
-def _sum(numbers: np.ndarray) -> float:
+@numba.njit(cache=True, fastmath=True, parallel=True)
+def sum_on_all_threads(numbers: np.ndarray) -> float:
+    """The sum of an array, every thread reading a part of it in order."""
     total = numbers.dtype.type(0)
-    for i in range(numbers.shape[0]):
+    for i in numba.prange(numbers.shape[0]):
         total += numbers[i]
     return total
-
-
-@numba.njit(nogil=True)
-def _sum_in_shares(heard, bell, ledger, numbers, parts) -> float:  # type: ignore[no-untyped-def]
-    """Sum numbers on every thread, shared out like a recall."""
-    if heard == LEADER:
-        announce(bell)
-        open_shares(ledger)
-    else:
-        join(ledger)
-    length = numbers.shape[0] // parts.shape[0]
-    share = take_share(ledger)
-    while share < parts.shape[0]:
-        parts[share] = _sum(numbers[share * length : (share + 1) * length])
-        share = take_share(ledger)
-    if heard != LEADER:
-        return leave(heard, bell, ledger)
-    wait_for_others(ledger)
-    return 0.0
 
 
 def bandwidth(d: int, k: int, v: int) -> Contest:
@@ -152,16 +148,17 @@ def bandwidth(d: int, k: int, v: int) -> Contest:
     keys = np.random.default_rng(1).standard_normal((N_KEYS, d), dtype=np.float32)
     halves = cycle(frozen.weights.reshape(2, -1))
     turn = cycle(keys)
-    parts = np.zeros(16, np.float32)
 
     def check() -> None:
         half = frozen.weights.reshape(2, -1)[0]
-        work_together(_sum_in_shares, half, parts)
-        np.testing.assert_allclose(parts.sum(), half.sum(dtype=np.float64), atol=1e-3 * half.size**0.5)
+        size = float(np.abs(half).max())
+        np.testing.assert_allclose(
+            sum_on_all_threads(half), half.sum(dtype=np.float64), atol=1e-3 * size * half.size**0.5
+        )
 
     return Contest(
         ours=lambda: frozen.recall(next(turn)),
-        others={"plain sum": lambda: work_together(_sum_in_shares, next(halves), parts)},
+        others={"plain sum": lambda: sum_on_all_threads(next(halves))},
         check=check,
         repeats=max(20, int(2e9 / frozen.weights.size)),
         rounds=15,
@@ -170,9 +167,9 @@ def bandwidth(d: int, k: int, v: int) -> Contest:
 
 def sparse_distributed() -> Contest:
     """Recall from torchhd's sparse distributed memory with as many numbers; that it holds less is not timed."""
-    d, v, n = 128, 32, 50
+    (d, k, v), n = SPARSE_SIZE, 50
     frozen_keys, values = (np.random.default_rng(0).standard_normal((n, size)).astype(np.float32) for size in (d, v))
-    memory = AssociativeMemory(d, v, expansion=3, rule="hebbian", dtype="float32")
+    memory = AssociativeMemory(d, v, expansion=k, rule="hebbian", dtype="float32")
     memory.store(frozen_keys, values)
     frozen = memory.freeze()
     theirs = None
@@ -191,19 +188,22 @@ def sparse_distributed() -> Contest:
     return Contest(ours=lambda: frozen.recall(frozen_keys[0]), others={"torchhd": theirs}, check=check, repeats=300)
 
 
-SIZES = ((1024, 2, 1024), (1024, 4, 1024), (1024, 8, 4096))
-RECALLS = [
-    *(
-        Comparison(f"one key, {precision}, d={d} k={k} v={v}", lambda p=precision, s=(d, k, v): single(*s, p), target)
-        for precision, targets in (("float32", (2, 2, 2)), ("int8", (4, 4, 6)))
-        for (d, k, v), target in zip(SIZES, targets, strict=True)
-    ),
-    *(
+def comparisons() -> list[Comparison]:
+    """The comparisons of recalls."""
+    n, *rest = BATCH_SIZE
+    named = [(size, "d={} k={} v={}".format(*size)) for size in SIZES]
+    return [
+        *(
+            Comparison(f"one key, {precision}, {name}", lambda p=precision, s=size: single(*s, p), target)
+            for precision, targets in (("float32", (2, 2, 2)), ("int8", (4, 4, 6)))
+            for (size, name), target in zip(named, targets, strict=True)
+        ),
+        *(
+            Comparison(f"one key, float32, {name}: share of the bandwidth", lambda s=size: bandwidth(*s), 0.8)
+            for size, name in named
+        ),
         Comparison(
-            f"one key, float32, d={d} k={k} v={v}: share of the bandwidth", lambda s=(d, k, v): bandwidth(*s), 0.8
-        )
-        for d, k, v in SIZES
-    ),
-    Comparison("one key, d=128 k=3 v=32, beside a sparse distributed memory", sparse_distributed),
-    Comparison("4096 keys, float32, d=512 k=8 v=1024", lambda: batch(4096, 512, 8, 1024), 1.8),
-]
+            "one key, d={} k={} v={}, beside a sparse distributed memory".format(*SPARSE_SIZE), sparse_distributed
+        ),
+        Comparison("{} keys, float32, d={} k={} v={}".format(*BATCH_SIZE), lambda: batch(n, *rest), 1.8),
+    ]

@@ -1,4 +1,4 @@
-"""Time and memory against rank, number of pairs and value length, beside the slopes that the arithmetic predicts."""
+"""Time and memory against rank, pairs and value length, compared with the slopes that the arithmetic predicts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.timing import PAUSE, machine, peak_bytes, table
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One memory: what it varies with its neighbours, the rule, and the sizes."""
+    """One memory: the size that varies among its neighbours, the rule, and the sizes."""
 
     varied: str
     rule: str
@@ -34,7 +34,7 @@ class Case:
 
     @property
     def place(self) -> int:
-        """Where it lies on its axis."""
+        """Its place on the axis."""
         return {"rank D": self.rank, "pairs N": self.n_pairs, "value length v": self.value_dim}[self.varied]
 
 
@@ -46,6 +46,13 @@ CASES = [
     *(Case("pairs N", rule, 128, 16, 10**e) for rule in ("ridge", "hebbian") for e in range(2, 7)),
     *(Case("value length v", rule, 128, v, 4096) for rule in ("ridge", "hebbian") for v in (1, 8, 64, 512, 4096)),
 ]
+BATCH = 4096
+OWN_PROCESSES = True
+TINY: dict[str, object] = {
+    "CASES": [Case(varied, "ridge", 8, 2, 40) for varied in ("rank D", "pairs N", "value length v")],
+    "BATCH": 64,
+    "OWN_PROCESSES": False,
+}
 
 MEASURES = {
     "store": "store, per pair",
@@ -54,7 +61,7 @@ MEASURES = {
     "batch": "recall of 4096 keys, per key",
     "memory": "peak memory, bytes",
 }
-# Powers of D, N and v in the leading term of what each measure costs.
+# Powers of D, N and v in the leading term of the cost of each measure.
 SLOPES = {
     ("ridge", "rank D"): {"store": 2, "solve": 3, "recall": 1, "batch": 1, "memory": 2},
     ("hebbian", "rank D"): {"store": 1, "recall": 1, "batch": 1, "memory": 1},
@@ -90,7 +97,7 @@ def measure(case: Case) -> dict[str, float]:
     peak = peak_bytes()
     time.sleep(PAUSE)
     singles = [_seconds(lambda: memory.recall(keys[0])) for _ in range(50 if case.rank < 10_000 else 10)]
-    queries = np.resize(keys, (4096, case.key_dim))
+    queries = np.resize(keys, (BATCH, case.key_dim))
     batches = [_seconds(lambda: memory.recall(queries)) for _ in range(3)]
     return {
         "store": (stored - start) / case.n_pairs,
@@ -110,6 +117,8 @@ def _seconds(call) -> float:  # type: ignore[no-untyped-def]
 
 def measured(case: Case) -> dict[str, float]:
     """`measure` in a process of its own, whose peak memory is the case's."""
+    if not OWN_PROCESSES:
+        return measure(case)
     command = [sys.executable, "-m", "benchmarks.scale", json.dumps(dataclasses.astuple(case))]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
@@ -118,10 +127,11 @@ def measured(case: Case) -> dict[str, float]:
 
 def figure(results: list[tuple[Case, dict[str, float]]]):  # type: ignore[no-untyped-def]
     """Log-log panels: one for every measure and axis; dashed, the predicted slope through the largest point."""
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     axes_names = list(dict.fromkeys(case.varied for case, _ in results))
-    plot, grid = plt.subplots(len(MEASURES), len(axes_names), figsize=(11, 13), layout="constrained")
+    plot = Figure(figsize=(11, 13), layout="constrained")
+    grid = plot.subplots(len(MEASURES), len(axes_names))
     styles = {"ridge": ("o", "#000000"), "hebbian": ("s", "#c44e00")}
     for column, varied in enumerate(axes_names):
         for row, (name, title) in enumerate(MEASURES.items()):
@@ -144,7 +154,7 @@ def figure(results: list[tuple[Case, dict[str, float]]]):  # type: ignore[no-unt
 
 
 def rows(results: list[tuple[Case, dict[str, float]]]) -> list[list[str]]:
-    """What was found, a line for every case."""
+    """The results, a row for every case."""
     return [
         [
             case.rule,

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
-from benchmarks.contest import RESULTS, Comparison, markdown, results_table, run
-from benchmarks.recalls import RECALLS
+from benchmarks import contest, recalls, writes
+from benchmarks.contest import Comparison, markdown, results_table, run
 from benchmarks.timing import machine
-from benchmarks.writes import WRITES
+
+RESULTS = contest.RESULTS
+MEASURES_MEMORY = True
+TINY: dict[str, object] = {"MEASURES_MEMORY": False, "RECALL_SIZES": recalls.TINY, "WRITE_SIZES": writes.TINY}
+RECALL_SIZES: dict[str, object] = {}  # constants of the two modules that are replaced
+WRITE_SIZES: dict[str, object] = {}
 
 PEAKS = "ridge, 20 000 pairs, as above: peak memory, bytes"
 MEMORY_TARGET = 3.0
@@ -43,21 +50,26 @@ def memory_comparison() -> dict[str, Any]:
 
 
 def document(comparisons: list[Comparison], *, with_memory: bool) -> dict[str, Any]:
-    """Run comparisons; say what each found as soon as it has."""
+    """Run comparisons, and print each result at once."""
     results = []
     for comparison in comparisons:
-        results.append(run(comparison))
+        found = run(comparison)
+        if found is None:
+            print(f"{comparison.name}: skipped, since nothing to compare with is installed", flush=True)
+            continue
+        results.append(found)
         print(results_table(results[-1:]).splitlines()[-1], flush=True)
-    if with_memory:
+    if with_memory and find_spec("sklearn"):
         results.append(memory_comparison())
     return {"machine": machine(), "results": results}
 
 
-def main() -> None:
+def main(words: Sequence[str] = ()) -> None:
     """Run everything, or only the comparisons whose names contain the words that are given."""
-    words = sys.argv[2:]
-    chosen = [c for c in (*RECALLS, *WRITES) if all(word in c.name for word in words)]
-    found = document(chosen, with_memory=not words)
+    vars(recalls).update(RECALL_SIZES)
+    vars(writes).update(WRITE_SIZES)
+    chosen = [c for c in (*recalls.comparisons(), *writes.comparisons()) if all(word in c.name for word in words)]
+    found = document(chosen, with_memory=MEASURES_MEMORY and not words)
     if not words:
         RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(markdown(found))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-from assocmem import AssociativeMemory, CReLUFeatures, Ridge
-from assocmem.rules import DeltaRule, Hebbian, RecursiveLeastSquares
+from assocmem import AssociativeMemory, CReLUFeatures, DeltaRule, Hebbian, RecursiveLeastSquares, Ridge
+from assocmem.rules import Shape
 from benchmarks.contest import Comparison, Contest
 
 try:
@@ -16,7 +16,25 @@ try:
 except ImportError:
     padasip = None
 
+try:
+    from sklearn.linear_model import Ridge as SklearnRidge
+except ImportError:
+    SklearnRidge = None
+
 RIDGE_SIZE = (20_000, 512, 8, 64)  # pairs, key_dim, expansion, value_dim
+DELTA_SIZE = (512, 512, 8, 256)
+RLS_SIZE = (256, 256, 7, 8)
+HEBBIAN_SIZE = (4096, 512, 8, 256)
+STREAM_SIZE = (100_000, 128, 7, 10)
+FILTER_SIZE = (100, 128, 3, 4)
+TINY: dict[str, object] = {
+    "RIDGE_SIZE": (1200, 16, 2, 3),
+    "DELTA_SIZE": (20, 16, 2, 3),
+    "RLS_SIZE": (24, 16, 2, 3),
+    "HEBBIAN_SIZE": (40, 16, 2, 3),
+    "STREAM_SIZE": (300, 16, 2, 3),
+    "FILTER_SIZE": (10, 8, 1, 2),
+}
 ALPHA = 100.0
 
 
@@ -41,6 +59,12 @@ def our_ridge(keys: np.ndarray, values: np.ndarray) -> AssociativeMemory:
     return memory
 
 
+def shape(size: tuple[int, int, int, int], dtype: str = "float64") -> Shape:
+    """Sizes of a memory, as a rule takes them."""
+    _, d, k, v = size
+    return Shape(d, k, True, v, np.dtype(dtype))
+
+
 def literal_features(features: CReLUFeatures, keys: np.ndarray) -> np.ndarray:
     """CReLU features of many keys, written where they stay."""
     expanded = np.empty((len(keys), 2 * features.n_units), np.float32)
@@ -54,8 +78,6 @@ def literal_features(features: CReLUFeatures, keys: np.ndarray) -> np.ndarray:
 
 def sklearn_ridge(keys: np.ndarray, values: np.ndarray) -> tuple[CReLUFeatures, object]:
     """scikit-learn's Ridge by Cholesky on the literal features."""
-    from sklearn.linear_model import Ridge as SklearnRidge
-
     _, d, k, _ = RIDGE_SIZE
     features = CReLUFeatures(d, k, whiten=False, dtype="float32")
     expanded = literal_features(features, keys)
@@ -66,17 +88,17 @@ def sklearn_ridge(keys: np.ndarray, values: np.ndarray) -> tuple[CReLUFeatures, 
 def ridge() -> Contest:
     n, d, _, v = RIDGE_SIZE
     keys, values = pairs(n, d, v, "float32")
-    others = pairs(1000, d, 1, "float32")[0][::-1] + 1
+    elsewhere = pairs(1000, d, 1, "float32")[0][::-1] + 1
 
     def check() -> None:
         memory = our_ridge(keys, values)
         features, model = sklearn_ridge(keys, values)
-        for queries in (keys[:1000], others):
+        for queries in (keys[:1000], elsewhere):
             close(memory.recall(queries), model.predict(features.expand(queries)), 1e-3)  # type: ignore[attr-defined]
 
     return Contest(
         ours=lambda: our_ridge(keys, values),
-        others={"scikit-learn": lambda: sklearn_ridge(keys, values)},
+        others={"scikit-learn": None if SklearnRidge is None else lambda: sklearn_ridge(keys, values)},
         check=check,
         rounds=5,
     )
@@ -88,7 +110,7 @@ def delta_by_numpy(features: np.ndarray, values: np.ndarray, weights: np.ndarray
         weights += np.outer(f, (value - f @ weights) / (f @ f))
 
 
-@numba.njit(fastmath=True)
+@numba.njit(cache=True, fastmath=True)
 def delta_by_numba(features: np.ndarray, values: np.ndarray, weights: np.ndarray) -> None:
     """The same as loops over contiguous memory."""
     error = np.empty(weights.shape[1], weights.dtype)
@@ -103,17 +125,17 @@ def delta_by_numba(features: np.ndarray, values: np.ndarray, weights: np.ndarray
 
 
 def delta(loop_name: str, loop: Callable[..., None]) -> Contest:
-    n, rank, v = 512, 4608, 256
-    features, values = pairs(n, rank, v, "float32")
+    (n, _, _, v), sizes = DELTA_SIZE, shape(DELTA_SIZE, "float32")
+    features, values = pairs(n, sizes.rank, v, "float32")
     rule = DeltaRule()
 
     def ours() -> np.ndarray:
-        state = rule.start(rank, v, features.dtype)
+        state = rule.start(sizes)
         rule.store(state, features, values)
-        return rule.weights(state)
+        return rule.solve(state).weights
 
     def theirs() -> np.ndarray:
-        weights = np.zeros((rank, v), np.float32)
+        weights = np.zeros((sizes.rank, v), np.float32)
         loop(features, values, weights)
         return weights
 
@@ -123,20 +145,18 @@ def delta(loop_name: str, loop: Callable[..., None]) -> Contest:
     return Contest(ours=ours, others={loop_name: theirs}, check=check, repeats=3, rounds=7, per=n)
 
 
-RLS_D, RLS_K, RLS_V = 256, 7, 8  # rank 2048, 3584 literal features
-
-
 def recursive(block: int) -> Contest:
     """Recursive least squares on folded features against the textbook loop on the literal ones."""
-    folded = CReLUFeatures(RLS_D, RLS_K, whiten=False)
+    _, d, k, v = RLS_SIZE
+    folded = CReLUFeatures(d, k, whiten=False)
     n_ours, n_theirs = (100, 20) if block == 1 else (block, 20)
-    keys, values = pairs(max(n_ours, n_theirs), RLS_D, RLS_V)
+    keys, values = pairs(max(n_ours, n_theirs), d, v)
     ours_features, theirs_features = folded.fold(keys), folded.expand(keys)
     rule = RecursiveLeastSquares(alpha=1.0)
-    state = rule.start(folded.rank, RLS_V, np.dtype(np.float64))
+    state = rule.start(shape(RLS_SIZE))
     rule.store(state, ours_features[:1], values[:1])
     inverse = np.eye(theirs_features.shape[1])
-    weights = np.zeros((theirs_features.shape[1], RLS_V))
+    weights = np.zeros((theirs_features.shape[1], v))
 
     def write() -> None:
         for start in range(0, n_ours, block):
@@ -152,12 +172,12 @@ def recursive(block: int) -> Contest:
             inverse -= np.outer(gain, f @ inverse)
 
     def check() -> None:
-        fresh = rule.start(folded.rank, RLS_V, np.dtype(np.float64))
+        fresh = rule.start(shape(RLS_SIZE))
         for start in range(0, 20, min(block, 20)):
             rule.store(fresh, ours_features[start : start + block][:20], values[start : start + block][:20])
         textbook(20)
-        queries = pairs(30, RLS_D, 1)[0] + 1
-        close(folded.fold(queries) @ rule.weights(fresh), folded.expand(queries) @ weights, 1e-9)
+        queries = pairs(30, d, 1)[0] + 1
+        close(folded.fold(queries) @ rule.solve(fresh).weights, folded.expand(queries) @ weights, 1e-9)
 
     return Contest(
         ours=write,
@@ -170,19 +190,19 @@ def recursive(block: int) -> Contest:
 
 
 def hebbian() -> Contest:
-    n, rank, v = 4096, 4608, 256
-    features, values = pairs(n, rank, v, "float32")
+    (n, _, _, v), sizes = HEBBIAN_SIZE, shape(HEBBIAN_SIZE, "float32")
+    features, values = pairs(n, sizes.rank, v, "float32")
     rule = Hebbian()
-    state = rule.start(rank, v, features.dtype)
-    weights = np.zeros((rank, v), np.float32)
+    state = rule.start(sizes)
+    weights = np.zeros((sizes.rank, v), np.float32)
 
     def product() -> None:
         np.matmul(features.T, values, out=weights)
 
     def check() -> None:
-        fresh = rule.start(rank, v, features.dtype)
+        fresh = rule.start(sizes)
         rule.store(fresh, features, values)
-        close(rule.weights(fresh), features.T @ (values / (features**2).sum(1)[:, None]), 1e-5)
+        close(rule.solve(fresh).weights, features.T @ (values / (features**2).sum(1)[:, None]), 1e-5)
 
     return Contest(
         ours=lambda: rule.store(state, features, values), others={"its product": product}, check=check, rounds=15
@@ -191,11 +211,11 @@ def hebbian() -> Contest:
 
 def stream() -> Contest:
     """100 000 single stores through the public method against the arithmetic of the same pairs in the same blocks."""
-    n, d, v = 100_000, 128, 10
-    memory = AssociativeMemory(d, v, expansion=7)
+    n, d, k, v = STREAM_SIZE
+    memory = AssociativeMemory(d, v, expansion=k)
     keys, values = pairs(n, d, v)
     rows = list(zip(keys, values, strict=True))
-    state = memory.rule.start(memory.rank, v, memory.dtype)
+    state = memory.rule.start(shape(STREAM_SIZE))
 
     def ours() -> None:
         for key, value in rows:
@@ -204,10 +224,10 @@ def stream() -> Contest:
     def arithmetic() -> None:
         for start in range(0, n, 256):
             block = slice(start, start + 256)
-            memory.rule.store(state, memory.features.fold_rows(keys[block]), values[block])
+            memory.rule.store(state, memory.features.fold(keys[block]), values[block])
 
     def check() -> None:
-        one_by_one, at_once = (AssociativeMemory(d, v, expansion=7) for _ in range(2))
+        one_by_one, at_once = (AssociativeMemory(d, v, expansion=k) for _ in range(2))
         for key, value in rows[:2000]:
             one_by_one.store(key, value)
         at_once.store(keys[:2000], values[:2000])
@@ -218,16 +238,17 @@ def stream() -> Contest:
 
 def filters(name: str) -> Contest:
     """Against padasip's filter of the same rule, one filter for every output, on the same folded features."""
-    rank, v, n = 512, 4, 100
+    (n, _, _, v), sizes = FILTER_SIZE, shape(FILTER_SIZE)
+    rank = sizes.rank
     features, values = pairs(n, rank, v)
     rule = DeltaRule(0.5) if name == "NLMS" else RecursiveLeastSquares(alpha=0.1)
-    states = [rule.start(rank, v, features.dtype)]
+    states = [rule.start(sizes)]
 
     def ours() -> np.ndarray:
-        states[0] = rule.start(rank, v, features.dtype)
+        states[0] = rule.start(sizes)
         for i in range(n):
             rule.store(states[0], features[i : i + 1], values[i : i + 1])
-        return rule.weights(states[0])
+        return rule.solve(states[0]).weights
 
     def theirs() -> np.ndarray:
         weights = []
@@ -248,14 +269,26 @@ def filters(name: str) -> Contest:
     return Contest(ours=ours, others={"padasip": theirs if padasip is not None else None}, check=check, rounds=5, per=n)
 
 
-WRITES = [
-    Comparison("ridge, 20 000 pairs, d=512 k=8 v=64, float32: keys to weights", ridge, 4.5),
-    Comparison("delta rule, one pair of 512, D=4608 v=256", lambda: delta("NumPy loop", delta_by_numpy), 6),
-    Comparison("the same", lambda: delta("numba loop", delta_by_numba), 2),
-    Comparison("recursive least squares, one pair, D=2048", lambda: recursive(1), 4),
-    Comparison("recursive least squares, one pair of 256, D=2048", lambda: recursive(256), 20),
-    Comparison("Hebbian, 4096 pairs, D=4608 v=256", hebbian, 1 / 1.3),
-    Comparison("stream of single stores, ridge, D=1024", stream),
-    Comparison("delta rule pair by pair, D=512 v=4", lambda: filters("NLMS")),
-    Comparison("recursive least squares pair by pair, D=512 v=4", lambda: filters("RLS")),
-]
+def comparisons() -> list[Comparison]:
+    """The comparisons of writes."""
+    n, d, k, v = RIDGE_SIZE
+    pairs_of_ridge = f"{n:,}".replace(",", " ")
+    recursive_rank, filter_sizes = shape(RLS_SIZE).rank, f"D={shape(FILTER_SIZE).rank} v={FILTER_SIZE[3]}"
+    block = RLS_SIZE[0]
+    return [
+        Comparison(f"ridge, {pairs_of_ridge} pairs, d={d} k={k} v={v}, float32: keys to weights", ridge, 4.5),
+        Comparison(
+            f"delta rule, one pair of {DELTA_SIZE[0]}, D={shape(DELTA_SIZE).rank} v={DELTA_SIZE[3]}",
+            lambda: delta("NumPy loop", delta_by_numpy),
+            6,
+        ),
+        Comparison("the same", lambda: delta("numba loop", delta_by_numba), 2),
+        Comparison(f"recursive least squares, one pair, D={recursive_rank}", lambda: recursive(1), 4),
+        Comparison(f"recursive least squares, one pair of {block}, D={recursive_rank}", lambda: recursive(block), 20),
+        Comparison(
+            f"Hebbian, {HEBBIAN_SIZE[0]} pairs, D={shape(HEBBIAN_SIZE).rank} v={HEBBIAN_SIZE[3]}", hebbian, 1 / 1.3
+        ),
+        Comparison(f"stream of single stores, ridge, D={shape(STREAM_SIZE).rank}", stream),
+        Comparison(f"delta rule pair by pair, {filter_sizes}", lambda: filters("NLMS")),
+        Comparison(f"recursive least squares pair by pair, {filter_sizes}", lambda: filters("RLS")),
+    ]
