@@ -60,11 +60,11 @@ def ridge(features, values, alpha):
     return features.T @ np.linalg.solve(features @ features.T + alpha * np.eye(n), values)
 
 
-def recursive_least_squares(features, values, alpha, forgetting=1.0):
-    """Weighted normal equations: pair i of N weighs forgetting^(N-1-i), the penalty forgetting^N."""
+def recursive_least_squares(features, values, alpha, decay=1.0):
+    """Weighted normal equations: pair i of N weighs decay^(N-1-i), the penalty decay^N."""
     n = len(features)
-    weight = forgetting ** np.arange(n - 1, -1, -1.0)
-    gram = features.T @ (weight[:, None] * features) + alpha * forgetting**n * np.eye(features.shape[1])
+    weight = decay ** np.arange(n - 1, -1, -1.0)
+    gram = features.T @ (weight[:, None] * features) + alpha * decay**n * np.eye(features.shape[1])
     return np.linalg.solve(gram, features.T @ (weight[:, None] * values))
 
 
@@ -112,9 +112,9 @@ def smallest_change(metric, fixed, errors):
     return np.linalg.solve(system, right)[:rank]
 
 
-def fading_ridge(features, values, alpha, forgetting):
-    """Normal equations in which pair i of N weighs forgetting^(N-1-i), and the penalty stays."""
-    weight = forgetting ** np.arange(len(features) - 1, -1, -1.0)[:, None]
+def fading_ridge(features, values, alpha, decay):
+    """Normal equations in which pair i of N weighs decay^(N-1-i), and the penalty stays."""
+    weight = decay ** np.arange(len(features) - 1, -1, -1.0)[:, None]
     gram = features.T @ (weight * features) + alpha * np.eye(features.shape[1])
     return np.linalg.solve(gram, features.T @ (weight * values))
 
@@ -125,14 +125,14 @@ def effective_number(n, factor):
     return sum(weights) ** 2 / sum(w * w for w in weights)
 
 
-def fading_gcv(features, values, alpha, forgetting):
+def fading_gcv(features, values, alpha, decay):
     """Score of a penalty: weighted residual sum of squares over (1 - df/n)^2, n the effective number of pairs."""
-    weight = forgetting ** np.arange(len(features) - 1, -1, -1.0)[:, None]
-    weights = fading_ridge(features, values, alpha, forgetting)
+    weight = decay ** np.arange(len(features) - 1, -1, -1.0)[:, None]
+    weights = fading_ridge(features, values, alpha, decay)
     rss = (weight * (values - features @ weights) ** 2).sum()
     gram = features.T @ (weight * features)
     freedom = np.trace(np.linalg.solve(gram + alpha * np.eye(len(gram)), gram))
-    return rss / (1 - freedom / effective_number(len(features), forgetting)) ** 2
+    return rss / (1 - freedom / effective_number(len(features), decay)) ** 2
 
 
 def tail(x):
@@ -173,7 +173,7 @@ def settle(recall, key, activation, max_steps, tol):
     for _ in range(max_steps):
         state = next_state(recall(seen[-1]), seen[-1], np.linalg.norm(key), activation)
         if state is None:
-            return seen[-1], len(seen) - 1, "lost"
+            return seen[-1], len(seen) - 1, "undefined"
         if np.linalg.norm(state - seen[-1]) <= near * np.linalg.norm(state):
             return seen[-1], len(seen) - 1, "fixed point"
         if any(np.linalg.norm(state - earlier) <= near * np.linalg.norm(state) for earlier in seen):

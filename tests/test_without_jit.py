@@ -7,17 +7,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
-    "tests/test_crelu.py::test_features_are_the_literal_ones",
-    "tests/test_crelu.py::test_unfolded_weights_recall_the_same",
-    "tests/test_hadamard.py::test_projection_is_the_explicit_hadamard_product",
-    "tests/test_hadamard.py::test_nonfinite_keys_are_refused",
+    "tests/features/test_crelu.py::test_features_are_the_literal_ones",
+    "tests/features/test_crelu.py::test_unfolded_weights_recall_the_same",
+    "tests/features/test_hadamard.py::test_projection_is_the_explicit_hadamard_product",
+    "tests/features/test_hadamard.py::test_nonfinite_keys_are_refused",
     "tests/test_memory.py::test_literal_memory_is_the_oracle_on_literal_features",
     "tests/test_memory.py::test_one_key_is_recalled_like_many",
-    "tests/test_cleanup.py::test_where_zero_is_recalled_the_sign_stays",
-    "tests/test_cleanup.py::test_keys_that_lead_into_a_cycle_end_in_it[2]",
-    "tests/test_cleanup.py::test_a_zero_key_with_a_bias_takes_noise",
-    "tests/test_errors.py::test_bad_keys_are_refused_by_recall",
-    "tests/test_errors.py::test_float32_range",
+    "tests/operations/test_attractors.py::test_where_zero_is_recalled_the_sign_stays",
+    "tests/operations/test_attractors.py::test_keys_that_lead_into_a_cycle_end_in_it[2]",
+    "tests/operations/test_attractors.py::test_a_zero_key_with_a_bias_takes_noise",
+    "tests/core/test_checks.py::test_bad_keys_are_refused_by_recall",
+    "tests/core/test_checks.py::test_float32_range",
+    "tests/test_frozen.py::test_both_methods_recall_the_gated_sum[5-1.5-True-float64]",
+    "tests/test_frozen.py::test_both_methods_recall_the_gated_sum[2-0.0-False-int8]",
+    "tests/test_frozen.py::test_frozen_recalls_what_the_memory_recalls[ridge-float32]",
 ]
 
 

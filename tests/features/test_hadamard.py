@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assocmem import HadamardProjection
-from assocmem.hadamard import random_signs
+from assocmem.features.hadamard import random_signs
 from tests import naive
 from tests.helpers import relative
 
@@ -83,12 +83,12 @@ def test_nonfinite_keys_are_refused(bad, many):
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [
-    ((0,), ValueError, "key_dim is 0; expected an integer of at least 1"),
-    ((2.5,), TypeError, "key_dim is 2.5"),
-    ((True,), TypeError, "key_dim is True"),
-    ((4, 0), ValueError, "expansion is 0"),
-    ((4, 1, -1), ValueError, "seed is -1; expected an integer of at least 0"),
-    ((4, 1, None), TypeError, "seed is None"),
+    ((0,), ValueError, "key_dim must be an integer of at least 1, got 0"),
+    ((2.5,), TypeError, "key_dim must be .*got 2.5"),
+    ((True,), TypeError, "key_dim must be .*got True"),
+    ((4, 0), ValueError, "expansion must be .*got 0"),
+    ((4, 1, -1), ValueError, "seed must be an integer of at least 0, got -1"),
+    ((4, 1, None), TypeError, "seed must be .*got None"),
 ])  # fmt: skip
 def test_bad_sizes_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):

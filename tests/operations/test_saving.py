@@ -12,7 +12,8 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assocmem import AssociativeMemory, storage
+from assocmem import AssociativeMemory
+from assocmem.core import files
 from tests.helpers import RULES, SUMS, pairs
 
 
@@ -57,8 +58,40 @@ def rewrite(path, change_header=lambda header: None, change_arrays=lambda arrays
     safetensors.numpy.save_file(arrays, path, {"assocmem": json.dumps(header)})
 
 
+@pytest.mark.parametrize("name", ["ridge", "ridge-decay", "rls", "rls-decay", "hebbian-decay", "delta"])
+def test_files_of_format_2_load(tmp_path, name):
+    """Format 2 called the decay of least squares `forgetting`, and constraints `fixed`."""
+    keys, values = pairs(20, 6, 2)
+    memory = AssociativeMemory(6, 2, rule=RULES[name][0], bias=1.0)
+    memory.store(keys, values)
+    if name in ("ridge", "rls"):
+        memory.edit(keys[0], values[1], preserve=keys[2])
+    memory.save(tmp_path / "memory")
+
+    def older_header(header):
+        header["version"] = 2
+        if name.startswith(("ridge", "rls")):
+            header["rule_parameters"]["forgetting"] = header["rule_parameters"].pop("decay")
+        entries = {key: value for key, value in header.items() if key not in ("version", "kind", "fingerprint")}
+        header["fingerprint"] = files.fingerprint(entries, memory.features.projection.signs)
+
+    def older_arrays(arrays):
+        for array in ("features", "values"):
+            if f"constraint_{array}" in arrays:
+                arrays[f"fixed_{array}"] = arrays.pop(f"constraint_{array}")
+
+    rewrite(tmp_path / "memory", older_header, older_arrays)
+    loaded = AssociativeMemory.load(tmp_path / "memory")
+    assert loaded.rule == memory.rule
+    for each in (loaded, memory):
+        assert np.array_equal(each.recall(keys), memory.recall(keys))
+    loaded.store(keys[5], values[6])
+    memory.store(keys[5], values[6])
+    assert np.array_equal(loaded.recall(keys), memory.recall(keys))
+
+
 @pytest.mark.parametrize(("change", "message"), [
-    ({"version": 99}, "format version 99; expected 2; open it with the version"),
+    ({"version": 99}, "format version 99; expected one of .*2, 3.*. Open it with the version"),
     ({"kind": "frozen"}, "holds a frozen; expected a memory"),
     ({"rule": "magic"}, "header that this version cannot use"),
     ({"key_dim": 7}, "configuration and signs are not those"),
@@ -123,7 +156,7 @@ def test_saving_where_one_cannot_is_refused(tmp_path):
 def test_infinity_is_not_saved(saved):
     before = saved.read_bytes()
     memory = AssociativeMemory(3, 1, rule="hebbian")
-    memory._state["weights"][2, 0] = np.inf
+    memory._cell.current().weights[2, 0] = np.inf
     with pytest.raises(ValueError, match=r"array weights holds NaN or infinity.*nothing was saved"):
         memory.save(saved)
     assert saved.read_bytes() == before
@@ -143,7 +176,7 @@ def test_a_failing_save_leaves_the_old_file_and_no_rubbish(saved, monkeypatch):
             file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(storage.safetensors.numpy, "save_file", fail)
+    monkeypatch.setattr(files.safetensors.numpy, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         AssociativeMemory(3, 1).save(saved)
     assert saved.read_bytes() == before
@@ -152,13 +185,14 @@ def test_a_failing_save_leaves_the_old_file_and_no_rubbish(saved, monkeypatch):
 
 CRASHING_SAVE = """
 import os, sys
-from assocmem import AssociativeMemory, storage
-real = storage.safetensors.numpy.save_file
+from assocmem import AssociativeMemory
+from assocmem.core import files
+real = files.safetensors.numpy.save_file
 def half(arrays, path, metadata):
     real(arrays, path, metadata)
     os.truncate(path, 100)
     os._exit(7)
-storage.safetensors.numpy.save_file = half
+files.safetensors.numpy.save_file = half
 AssociativeMemory(3, 1).save(sys.argv[1])
 """
 

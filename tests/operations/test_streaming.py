@@ -13,13 +13,14 @@ import pyarrow.dataset
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-import assocmem._core
-from assocmem import AssociativeMemory
-from tests import killable
-from tests.helpers import RULES, pairs, relative
+import assocmem.cell
+from assocmem import AssociativeMemory, RecursiveLeastSquares, Ridge
+from tests.helpers import FIRST_KEYS, FIRST_VALUES, RULES, memory_of_first, pairs, relative
+from tests.operations import killable
 
 KEY_DIM, VALUE_DIM = 6, 2
 every_rule = pytest.mark.parametrize("name", RULES)
@@ -35,10 +36,9 @@ def batches(keys, values, size):
 
 
 def same_bits(one, other):
-    one._flush()
-    other._flush()
-    assert one._state.keys() == other._state.keys()
-    return all(one._state[name].tobytes() == array.tobytes() for name, array in other._state.items())
+    ours, theirs = (memory._cell.current().arrays() for memory in (one, other))
+    assert ours.keys() == theirs.keys()
+    return all(ours[name].tobytes() == array.tobytes() for name, array in theirs.items())
 
 
 # ------------------------------------------------------------------------------------------------ sources
@@ -67,11 +67,6 @@ def npy_files(folder, keys, values):
     return str(folder / "keys.npy"), folder / "values.npy"
 
 
-def npz_file(folder, keys, values, save):
-    save(folder / "pairs.npz", keys=keys, values=values)
-    return folder / "pairs.npz"
-
-
 def reused_batches(keys, values):
     """A source that yields the same two arrays again and again, with other contents."""
     key_buffer, value_buffer = np.empty((50, KEY_DIM)), np.empty((50, VALUE_DIM))
@@ -83,11 +78,12 @@ def reused_batches(keys, values):
 SOURCES = {
     "arrays": lambda folder, k, v: (k, v),
     "npy": npy_files,
-    "npz": lambda folder, k, v: npz_file(folder, k, v, np.savez),
-    "compressed npz": lambda folder, k, v: npz_file(folder, k, v, np.savez_compressed),
+    "nested lists": lambda folder, k, v: (k.tolist(), v.tolist()),
+    "rows": lambda folder, k, v: (list(k), tuple(v)),
+    "array and file": lambda folder, k, v: (k, npy_files(folder, k, v)[1]),
     "batches": lambda folder, k, v: batches(k, v, 333),
     "single pairs": lambda folder, k, v: zip(k, v, strict=True),
-    "lists": lambda folder, k, v: [(k[:900].tolist(), v[:900].tolist()), ([], []), (k[900:], v[900:])],
+    "batches of lists": lambda folder, k, v: [(k[:900].tolist(), v[:900].tolist()), ([], []), (k[900:], v[900:])],
     "reused": lambda folder, k, v: reused_batches(k, v),
     "arrow table": lambda folder, k, v: arrow_table(k, v),
     "arrow reader": lambda folder, k, v: arrow_table(k, v).to_reader(100),
@@ -149,46 +145,148 @@ def nothing_stored(source, error, message, **options):
     assert same_bits(memory, twin)
 
 
-def test_what_is_no_source_is_refused(tmp_path):
+def square_memory(source):
+    """A memory whose keys and values are equally wide, so that widths do not tell them apart, after store_from."""
+    memory = AssociativeMemory(2, 2)
+    memory.store_from(source)
+    return memory
+
+
+KEYS, VALUES = np.array([[1.0, 2.0], [3.0, -4.0]]), np.array([[5.0, 6.0], [7.0, 8.0]])
+
+
+@pytest.mark.parametrize("source", [
+    (KEYS, VALUES),
+    (KEYS.tolist(), VALUES.tolist()),
+    (KEYS.tolist(), VALUES),
+    (list(KEYS), list(VALUES)),
+    ((KEYS, VALUES),),
+    [(KEYS[0], VALUES[0]), (KEYS[1], VALUES[1])],
+    [(KEYS, VALUES), ([], [])],
+    [[KEYS, VALUES], [KEYS[:0], VALUES[:0]]],
+    iter([[KEYS[0], VALUES[0]], [KEYS[1], VALUES[1]]]),
+])  # fmt: skip
+def test_a_tuple_of_two_is_keys_and_values_and_anything_else_is_batches(source):
+    memory = square_memory(source)
+    assert memory.n_stored == 2
+    assert relative(memory.recall(KEYS), VALUES) < 1e-9
+
+
+def test_a_tuple_of_two_numbers_each_is_one_pair():
+    memory = square_memory(((1.0, 2.0), (5.0, 6.0)))
+    assert memory.n_stored == 1
+    assert relative(memory.recall(KEYS[0]), VALUES[0]) < 1e-9
+
+
+def test_rows_in_tuples_are_told_from_batches_by_their_widths():
+    keys, values = pairs(2, KEY_DIM, VALUE_DIM)
+    memory = new_memory()
+    memory.store_from((tuple(keys), tuple(values)))
+    assert relative(memory.recall(keys), values) < 1e-9
+
+
+@pytest.mark.parametrize("batch", [tuple, list])
+@pytest.mark.parametrize("value_dim", [2, 3])
+def test_a_tuple_of_two_batches_is_refused(batch, value_dim):
+    keys, values = pairs(5, 2, value_dim)
+    with pytest.raises(ValueError, match=r"both parts of this one can be read as batches.*a list or an iterator"):
+        AssociativeMemory(2, value_dim).store_from((batch([keys, values]), batch([keys, values])))
+    with pytest.raises(ValueError, match=r"both parts of this one can be read as batches.*a list or an iterator"):
+        AssociativeMemory(2, value_dim).store_from(tuple(zip(keys[:2], values[:2], strict=True)))
+
+
+@pytest.mark.parametrize("source", [
+    [KEYS, VALUES],
+    [KEYS.tolist(), VALUES.tolist()],
+    [KEYS[0], VALUES[0]],
+    [[KEYS[0], VALUES[0]], [KEYS[1], VALUES[1]]],  # two batches of one pair, or two tables of two rows
+    [np.ones((5, 2)), np.ones((5, 2))],
+])  # fmt: skip
+def test_a_list_of_keys_and_values_is_refused(source):
+    with pytest.raises(ValueError, match=r"can be read as keys and values\. Pass a tuple \(keys, values\)"):
+        square_memory(source)
+
+
+def test_sources_of_other_kinds_are_refused(tmp_path):
     keys, values = pairs(20, KEY_DIM, VALUE_DIM)
-    nothing_stored(keys, TypeError, r"source is a ndarray; expected a pair \(keys, values\)")
-    nothing_stored({"keys": keys}, TypeError, "source is a dict; expected")
-    nothing_stored(5, TypeError, "source is a int; expected")
-    nothing_stored([keys, values], TypeError, r"batch 0.* is a ndarray; .*pass two arrays as a tuple")
-    nothing_stored((keys, values[:9]), ValueError, "20 keys came with 9 values")
-    nothing_stored((keys[:, :3], values), ValueError, r"keys have shape \(20, 3\); expected \(N, 6\)")
-    nothing_stored((np.ma.masked_invalid(np.where(keys > 2, np.nan, keys)), values), TypeError, "keys are masked")
-    nothing_stored(tmp_path / "absent.npz", FileNotFoundError, "there is no file")
-    nothing_stored((tmp_path / "absent.npy", values), FileNotFoundError, "there is no file")
+    nothing_stored(keys, TypeError, r"source must be a tuple \(keys, values\) .* got a ndarray")
+    nothing_stored({"keys": keys}, TypeError, "source must be .* got a dict")
+    nothing_stored(5, TypeError, "source must be .* got a int")
+    nothing_stored([keys, keys], TypeError, r"batch 0, .* got a ndarray\. To store two arrays, pass a tuple")
+    nothing_stored((keys, values[:9]), ValueError, "20 keys .* 9 values")
+    nothing_stored((keys[:, :3], values), ValueError, r"keys .*\(20, 3\)")
+    nothing_stored((keys[:, :3].tolist(), values), ValueError, r"keys .*\(20, 3\)")
+    nothing_stored((np.ma.masked_invalid(np.where(keys > 2, np.nan, keys)), values), TypeError, "keys .*masked")
+    nothing_stored((keys, values), ValueError, "every .*at least 1", every=0)
+
+
+def test_arrays_that_numpy_cannot_read_are_refused_by_name():
+    keys, values = pairs(20, KEY_DIM, VALUE_DIM)
+    sparse = scipy.sparse.csr_matrix(keys)
+    nothing_stored((sparse, values), TypeError, "keys must be an array that NumPy can read, got a csr_matrix")
+    nothing_stored([(keys, values), (sparse, values)], TypeError, "batch 1, .* got a csr_matrix")
+    nothing_stored(sparse, TypeError, "source must be .* got a csr_matrix")
+    nothing_stored((keys, iter(values)), TypeError, "values must be an array that NumPy can read, got a iterator")
+    nothing_stored((None, values), TypeError, "keys must be an array that NumPy can read, got a NoneType")
+
+
+def test_files_that_are_no_sources_are_refused(tmp_path):
+    keys, values = pairs(20, KEY_DIM, VALUE_DIM)
     np.save(tmp_path / "keys.npy", keys)
-    nothing_stored(tmp_path / "keys.npy", ValueError, r"source is the file .*keys.npy; expected a pair")
-    nothing_stored((keys, values), ValueError, "every is 0; expected an integer of at least 1", every=0)
-    np.savez(tmp_path / "other.npz", x=keys)
-    nothing_stored(tmp_path / "other.npz", ValueError, "is not a .npz file with the arrays keys and values")
-    np.savez(tmp_path / "columns.npz", keys=np.asfortranarray(keys), values=values)
-    nothing_stored(tmp_path / "columns.npz", ValueError, r"Fortran order; expected numbers of shape \(N, width\)")
-    np.savez(tmp_path / "objects.npz", keys=keys.astype(object), values=values)
-    nothing_stored(tmp_path / "objects.npz", ValueError, "dtype object")
-    whole = npz_file(tmp_path, keys, values, np.savez_compressed)
-    whole.write_bytes(whole.read_bytes()[:200])
-    nothing_stored(whole, ValueError, "or it is damaged")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    np.savez(tmp_path / "pairs.npz", keys=keys, values=values)
+    nothing_stored(tmp_path / "absent.parquet", FileNotFoundError, "there is no file")
+    nothing_stored((tmp_path / "absent.npy", values), FileNotFoundError, "there is no file")
+    nothing_stored(tmp_path / "keys.npy", ValueError, "source must be .* got the file .*keys.npy")
+    nothing_stored(str(tmp_path / "pairs.npz"), ValueError, r"is an archive, .*Write two \.npy files, numpy.save")
+    nothing_stored((tmp_path / "pairs.npz", values), ValueError, r"is not a \.npy file of numbers")
+    nothing_stored((tmp_path / "objects.npy", values), ValueError, r"is not a \.npy file of numbers .*objects")
+    with np.load(tmp_path / "pairs.npz") as archive:
+        nothing_stored(archive, TypeError, "got a NpzFile")
+
+
+class Sliced:
+    """Like a dataset of h5py: a shape and slices, no array interface, and it notes which rows are read."""
+
+    def __init__(self, rows):
+        self._rows, self.shape, self.n_read = rows, rows.shape, 0
+
+    def __getitem__(self, part):
+        self.n_read += len(self._rows[part])
+        return self._rows[part]
+
+
+def test_sliced_datasets_are_read_once_and_skipped_rows_never(tmp_path):
+    keys, values = pairs(500, KEY_DIM, VALUE_DIM)
+    one, other, resumed = new_memory(), new_memory(), new_memory()
+    one.store_from((keys, values), every=100)
+    source = Sliced(keys), Sliced(values)
+    other.store_from(source, every=100)
+    assert same_bits(one, other)
+    assert [part.n_read for part in source] == [500, 500]
+    with pytest.raises(StoppedError):
+        resumed.store_from((keys, values), every=100, checkpoint=tmp_path / "run", progress=stopping_after(4))
+    source = Sliced(keys), Sliced(values)
+    resumed.store_from(source, every=100, checkpoint=tmp_path / "run")
+    assert same_bits(one, resumed)
+    assert [part.n_read for part in source] == [200, 200]  # the first block, which identifies the source, and the last
 
 
 def test_arrow_data_that_are_no_pairs_are_refused(monkeypatch):
     keys, values = pairs(3, KEY_DIM, VALUE_DIM)
     table = arrow_table(keys, values)
-    nothing_stored(table.drop_columns(["key"]), ValueError, r"no column key; .*among \['value'\]; name them")
-    nothing_stored(pyarrow.chunked_array([[1.0]]), TypeError, "source is a ChunkedArray; expected")
+    nothing_stored(table.drop_columns(["key"]), ValueError, r"no column key, only \['value'\]\. Pass key_columns")
+    nothing_stored(pyarrow.chunked_array([[1.0]]), TypeError, "ChunkedArray")
     for bad in (
         [[1.0, 2.0], None, [3.0, 4.0]],
         [[1.0, 2.0], [1.0], [1.0, 2.0, 3.0]],
         [[1.0, 2.0], [None, 1.0], [1.0, 2.0]],
     ):
         broken = pyarrow.table({"key": table["key"], "value": pyarrow.array(bad, pyarrow.list_(pyarrow.float64()))})
-        nothing_stored(broken, ValueError, "column value has missing entries, or lists of different lengths")
-    nothing_stored(pyarrow.table({"key": ["a"], "value": [1.0]}), TypeError, "keys have dtype object")
+        nothing_stored(broken, ValueError, "column value has missing entries or lists of different lengths")
+    nothing_stored(pyarrow.table({"key": ["a"], "value": [1.0]}), TypeError, "keys .*dtype object")
     monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
-    nothing_stored(table, ModuleNotFoundError, r"pyarrow is not installed; .*pip install 'assocmem\[arrow\]'")
+    nothing_stored(table, ModuleNotFoundError, r"pyarrow is not installed\. .*pip install 'assocmem\[arrow\]'")
 
 
 @pytest.mark.parametrize(("bad", "message"), [
@@ -340,7 +438,7 @@ def test_recalls_from_within_a_source_see_what_was_there_before():
 
 
 def test_blocks_do_not_depend_on_the_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(assocmem._core, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(assocmem.cell, "CHUNK_BYTES", 1)
     keys, values = pairs(1000, KEY_DIM, VALUE_DIM)
     one, other = new_memory(), new_memory()
     one.store_from((keys, values))
@@ -362,7 +460,7 @@ def test_killed_at_fifty_random_moments_it_ends_with_the_same_bits(tmp_path):
     plain.store_from((keys, values), every=10)
     # A server that has loaded everything and in which nothing runs: its children start in milliseconds.
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["pytest", "tests.killable"])
+    processes.set_forkserver_preload(["pytest", "tests.operations.killable"])
     rng = np.random.default_rng(0)
     n_kills, n_cut_writes, resumed = 0, 0, []
     while n_kills < N_KILLS:
@@ -391,3 +489,23 @@ def test_killed_at_fifty_random_moments_it_ends_with_the_same_bits(tmp_path):
     # What a killed save() of the finished memory may leave is nothing that a later run would know of.
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".memory.")}
     assert left == {"keys.npy", "values.npy", "run"}
+
+
+@pytest.mark.parametrize("rule", [Ridge(0.1), RecursiveLeastSquares(0.1)], ids=["ridge", "rls"])
+def test_a_stream_into_an_edited_memory_resumes(rule, tmp_path):
+    memory = memory_of_first(5, rule)
+    memory.edit(FIRST_KEYS[0], [5.0, 5.0])
+    again = memory.copy()
+    for one in (memory, again):
+        one.store_from((FIRST_KEYS[5:30], FIRST_VALUES[5:30]), checkpoint=tmp_path / "run", every=10)
+    assert (again.recall(FIRST_KEYS[:9]) == memory.recall(FIRST_KEYS[:9])).all()
+    assert relative(again.recall(FIRST_KEYS[0]), np.array([5.0, 5.0])) < 1e-9
+
+
+def test_an_edit_of_an_empty_memory_is_another_beginning(tmp_path):
+    edited, fresh = AssociativeMemory(8, 2), AssociativeMemory(8, 2)
+    edited.edit(FIRST_KEYS[0], [5.0, 5.0])
+    fresh.store_from((FIRST_KEYS[5:30], FIRST_VALUES[5:30]), checkpoint=tmp_path / "run", every=10)
+    with pytest.raises(ValueError, match="pairs before the run"):
+        edited.store_from((FIRST_KEYS[5:30], FIRST_VALUES[5:30]), checkpoint=tmp_path / "run", every=10)
+    assert relative(edited.recall(FIRST_KEYS[0]), np.array([5.0, 5.0])) < 1e-9

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assocmem import AssociativeMemory, information
+from assocmem import AssociativeMemory
+from assocmem.capacity import signs
+from assocmem.laws import sign_loss
 
 
 def exact_loss(ratio: float) -> mpmath.mpf:
@@ -27,40 +29,27 @@ def exact_loss(ratio: float) -> mpmath.mpf:
 def test_sign_loss_to_nine_digits(ratio: float) -> None:
     exact = exact_loss(ratio)
     for pair in ((ratio, 1.0), (-1.0, -ratio), (ratio * 1e-200, 1e-200)):
-        assert float(abs(information.sign_loss(*pair) - exact) / exact) < 1e-9
+        assert float(abs(sign_loss.sign_loss(*pair) - exact) / exact) < 1e-9
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.floats(0, 690), st.floats(0, 10))
 def test_the_loss_is_a_bit_at_most_and_falls_with_the_ratio(log_ratio: float, more: float) -> None:
-    here, there = information.sign_loss(np.exp([log_ratio, log_ratio + more]), 1.0)
+    here, there = sign_loss.sign_loss(np.exp([log_ratio, log_ratio + more]), 1.0)
     assert 0 < there <= here * (1 + 1e-9) <= 1 + 1e-9
-    assert np.isclose(here * np.exp(log_ratio), information.scaled_loss(log_ratio), rtol=1e-9)
+    assert np.isclose(here * np.exp(log_ratio), sign_loss.scaled_loss(log_ratio), rtol=1e-9)
 
 
 def test_zero_weights_and_opposite_signs() -> None:
-    np.testing.assert_array_equal(information.sign_loss([0, 0, 1, 1, -2], [0, 1, 0, -1, 3]), [1, 0, 0, 0, 0])
-    assert information.sign_loss(np.ones((3, 1)), np.ones(4)).shape == (3, 4)
+    np.testing.assert_array_equal(sign_loss.sign_loss([0, 0, 1, 1, -2], [0, 1, 0, -1, 3]), [1, 0, 0, 0, 0])
+    assert sign_loss.sign_loss(np.ones((3, 1)), np.ones(4)).shape == (3, 4)
 
 
 def test_the_mean_over_gaussian_weights() -> None:
-    losses = information.sign_loss(*np.random.default_rng(0).standard_normal((2, 400_000)))
-    assert abs(losses.mean() - information.mean_sign_loss()) < 5 * losses.std() / np.sqrt(losses.size)
-    assert information.mean_sign_loss() == pytest.approx(0.3634, abs=5e-5)
-    assert information.mean_sign_loss() < information.SIGN_LOSS_BOUND
-
-
-def test_what_units_pass_is_what_counting_finds() -> None:
-    width = 0.25
-    z = np.floor(np.random.default_rng(0).standard_normal(400_000) / width)
-
-    def entropy(symbols: np.ndarray) -> float:
-        shares = np.unique(symbols, return_counts=True)[1] / len(symbols)
-        return float(-(shares * np.log2(shares)).sum())
-
-    assert information.crelu_information(width) == pytest.approx(entropy(z), abs=0.005)
-    assert information.relu_information(width) == pytest.approx(entropy(np.maximum(z, -1)), abs=0.005)
-    assert information.threshold_information() == pytest.approx(entropy(z < 0), abs=0.005)
+    losses = sign_loss.sign_loss(*np.random.default_rng(0).standard_normal((2, 400_000)))
+    assert abs(losses.mean() - sign_loss.mean_sign_loss()) < 5 * losses.std() / np.sqrt(losses.size)
+    assert sign_loss.mean_sign_loss() == pytest.approx(0.3634, abs=5e-5)
+    assert sign_loss.mean_sign_loss() < sign_loss.SIGN_LOSS_BOUND
 
 
 @pytest.mark.parametrize("expansion", [1, 2, 4, 8])
@@ -68,18 +57,18 @@ def test_aligned_share_of_a_ridge_memory_follows_the_arctan_law(expansion: int) 
     rng = np.random.default_rng(1)
     memory = AssociativeMemory(128, 8, expansion=expansion)
     memory.store(rng.standard_normal((memory.rank // 2, 128)), rng.standard_normal((memory.rank // 2, 8)))
-    report = information.sign_report(memory)
+    report = signs.sign_report(memory)
     np.testing.assert_allclose(report.aligned.mean(), report.aligned_by_law.mean(), atol=0.02)
     assert (report.loss <= report.aligned).all()
 
 
 def test_an_empty_memory_has_no_sign_report() -> None:
     with pytest.raises(ValueError, match="store something first"):
-        information.sign_report(AssociativeMemory(4, 2))
+        signs.sign_report(AssociativeMemory(4, 2))
 
 
 @pytest.mark.parametrize("n_pairs", [60, 64, 80, 128])
 def test_antipodal_keys_collapse_beyond_d_and_a_bias_cures_it(n_pairs: int) -> None:
     law = np.sqrt(max(0.0, 1 - 64 / n_pairs) / 2)
-    assert information.antipodal_error(n_pairs) == pytest.approx(law, abs=0.03)
-    assert information.antipodal_error(n_pairs, bias=1.0) < 1e-4
+    assert signs.antipodal_error(n_pairs) == pytest.approx(law, abs=0.03)
+    assert signs.antipodal_error(n_pairs, bias=1.0) < 1e-4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from assocmem import AssociativeMemory, DeltaRule, Hebbian, RecursiveLeastSquares, Ridge, least_squares_edit
 from tests import naive
-from tests.helpers import pairs, relative
+from tests.helpers import FIRST_KEYS, FIRST_VALUES, memory_of_first, pairs, relative
 
 KEY_DIM, EXPANSION, ALPHA = 8, 2, 0.5
 RANK = KEY_DIM * (1 + EXPANSION)
@@ -187,7 +187,7 @@ def test_an_edit_outlives_all_pairs_and_may_come_first(rule):
 
 
 def test_recursive_least_squares_keeps_an_edit_through_many_writes():
-    rule = RecursiveLeastSquares(forgetting=0.99)
+    rule = RecursiveLeastSquares(decay=0.99)
     memory, new_keys = memory_of(*pairs(10, KEY_DIM, 2), rule), pairs(2, KEY_DIM, 1, seed=5)[0]
     memory.edit(new_keys, np.eye(2))
     for key, value in zip(*pairs(1500, KEY_DIM, 2, seed=6), strict=True):
@@ -241,9 +241,9 @@ def test_after_an_edit_in_another_metric_the_sums_are_those_of_other_values():
     memory, sample = memory_of(keys, values, Ridge()), pairs(100, KEY_DIM, 1, seed=4)[0]
     features = memory.features.fold(keys)
     memory.edit(*pairs(2, KEY_DIM, 2, seed=5), metric=sample)
-    sums = memory._state
-    shift = np.linalg.solve(features.T @ features, sums["cross"] - features.T @ values)
-    assert relative(sums["squared_values"], ((values + features @ shift) ** 2).sum(axis=0)) < 1e-9
+    sums = memory._cell.current().sums
+    shift = np.linalg.solve(features.T @ features, sums.cross - features.T @ values)
+    assert relative(sums.squared_values, ((values + features @ shift) ** 2).sum(axis=0)) < 1e-9
 
 
 def test_a_change_where_nothing_is_stored_needs_a_penalty():
@@ -261,15 +261,15 @@ def test_a_change_where_nothing_is_stored_needs_a_penalty():
 
 @pytest.mark.parametrize(("given", "error", "message"), [
     (lambda k, v: {"keys": k, "values": v[:1]}, ValueError, "2 keys came with 1 values"),
-    (lambda k, v: {"keys": k, "values": v, "penalty": -1}, ValueError, "penalty is -1.0; expected a number in"),
+    (lambda k, v: {"keys": k, "values": v, "penalty": -1}, ValueError, "penalty must be .*got -1.0"),
     (lambda k, v: {"keys": k, "values": v, "preserve": k[:, :3]}, ValueError, r"preserve have shape \(2, 3\)"),
     (lambda k, v: {"keys": k, "values": v, "preserve": [[np.nan] * 8]}, ValueError, "preserve row 0, column 0 is nan"),
     (lambda k, v: {"keys": k, "values": v, "metric": [[np.nan] * 8]}, ValueError, "metric row 0, column 0 is nan"),
-    (lambda k, v: {"keys": k, "values": v, "preserve": k[:1]}, ValueError, "none both edited and preserved; leave out"),
+    (lambda k, v: {"keys": k, "values": v, "preserve": k[:1]}, ValueError, "or are both edited and preserved"),
     (lambda k, v: {"keys": k[[0, 0]], "values": v}, ValueError, "only 1 have independent features"),
     (lambda k, v: {"keys": np.vstack([k, 2 * k]), "values": np.vstack([v, v])}, ValueError, "only 2 have independent"),
-    (lambda k, v: {"keys": k, "values": v, "metric": np.ones((3, 3))}, ValueError, r"metric has shape \(3, 3\); expec"),
-    (lambda k, v: {"keys": k, "values": v, "metric": np.empty((0, 8))}, ValueError, r"metric has shape \(0, 8\)"),
+    (lambda k, v: {"keys": k, "values": v, "metric": np.ones((3, 3))}, ValueError, r"got shape \(3, 3\)"),
+    (lambda k, v: {"keys": k, "values": v, "metric": np.empty((0, 8))}, ValueError, r"got shape \(0, 8\)"),
     (lambda k, v: {"keys": k, "values": v, "metric": np.triu(np.ones((24, 24)))}, ValueError, "is not symmetric"),
     (lambda k, v: {"keys": k, "values": v, "metric": -np.eye(24)}, ValueError, "not positive semidefinite"),
 ])  # fmt: skip
@@ -295,7 +295,7 @@ def test_no_more_recalls_than_dimensions_can_be_fixed():
 def test_rules_that_cannot_hold_an_edit_refuse(rule):
     memory = memory_of(*pairs(5, KEY_DIM, 2), rule)
     with pytest.raises(
-        ValueError, match=rf"rule '{rule.name}' cannot hold an edit: .*; expected rule 'ridge' or 'rls'"
+        ValueError, match=rf"rule '{rule.name}' cannot hold an edit, .*build the memory with rule 'ridge' or 'rls'"
     ):
         memory.edit(np.ones(KEY_DIM), [1.0, 2.0])
 
@@ -380,25 +380,79 @@ def test_locality_of_outputs_that_are_zero():
     edit = least_squares_edit(np.zeros((2, 3)), [1.0, 0, 0], [1.0, 1.0], np.eye(3))
     nowhere = edit.locality([[0.0, 1.0, 0.0]])
     assert (nowhere.mean_change, nowhere.largest_change, nowhere.mean_cosine) == (0, 0, 1)
-    with pytest.raises(ValueError, match="keys are empty; expected held-out keys"):
+    with pytest.raises(ValueError, match="keys are empty; pass at least one held-out key"):
         edit.locality(np.empty((0, 3)))
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ({"weight": np.ones(3)}, r"weight has shape \(3,\); expected \(outputs, inputs\)"),
+    ({"weight": np.ones(3)}, r"weight must be the matrix of a layer, \(outputs, inputs\), got shape \(3,\)"),
     ({"keys": np.ones(4)}, r"keys have shape \(4,\); expected \(N, 3\) or \(3,\)"),
-    ({"keys": np.zeros(3)}, "key 0 is all zeros; expected keys with a direction"),
+    ({"keys": np.zeros(3)}, "key 0 is all zeros, for which every layer gives 0"),
     ({"values": np.ones((2, 2))}, "1 keys came with 2 values"),
     ({"values": [np.nan, 1.0]}, "values row 0, column 0 is nan"),
-    ({"covariance": np.triu(np.ones((3, 3)))}, "covariance of shape .* is not symmetric; expected a second moment"),
+    ({"covariance": np.triu(np.ones((3, 3)))}, "covariance of shape .* is not symmetric, as a second moment is"),
     ({"covariance": np.ones((2, 3))}, "covariance of shape .* is not symmetric"),
-    ({"covariance": -np.eye(3)}, "not positive semidefinite; expected a second moment of inputs"),
+    ({"covariance": -np.eye(3)}, "not positive semidefinite, as a second moment of inputs is"),
     ({"covariance": np.zeros((3, 3))}, "not positive semidefinite"),
     ({"preserve": [2.0, 0, 0]}, "key 0 depends linearly on the other keys to edit and the 1 independent ones to pres"),
     ({"keys": np.eye(3)[[0, 1, 0]], "values": np.ones((3, 2))}, "depends linearly on the other keys to edit and the 0"),
-    ({"penalty": -1.0}, "penalty is -1.0"),
+    ({"penalty": -1.0}, "penalty must be .*got -1.0"),
 ])  # fmt: skip
 def test_layer_edits_refuse(given, message):
     usual = {"weight": np.ones((2, 3)), "keys": [1.0, 0, 0], "values": [1.0, 2.0], "covariance": np.eye(3)}
     with pytest.raises(ValueError, match=message):
         least_squares_edit(**{**usual, **given})
+
+
+@pytest.mark.parametrize("rule", [Ridge(0.1), RecursiveLeastSquares(0.1)], ids=["ridge", "rls"])
+def test_pairs_can_be_forgotten_after_an_edit_in_another_metric(rule):
+    memory = memory_of_first(20, rule)
+    memory.edit(FIRST_KEYS[0], [1.0, 2.0], metric=FIRST_KEYS[:20])
+    for n in range(5, 15):
+        memory.forget(FIRST_KEYS[n], FIRST_VALUES[n])
+    assert memory.n_stored == 10
+    assert relative(memory.recall(FIRST_KEYS[0]), np.array([1.0, 2.0])) < 1e-9
+
+
+@pytest.mark.parametrize("rule", [Ridge(0.1), RecursiveLeastSquares(0.1)], ids=["ridge", "rls"])
+def test_edited_keys_have_the_same_leverage_under_both_rules(rule):
+    memory, ridge = memory_of_first(30, rule), memory_of_first(30, Ridge(0.1))
+    for one in (memory, ridge):
+        one.edit(FIRST_KEYS[0], [5.0, 5.0], preserve=FIRST_KEYS[1])
+    assert relative(memory.leverage(FIRST_KEYS[:5]), ridge.leverage(FIRST_KEYS[:5])) < 1e-7
+    assert (memory.leverage(FIRST_KEYS[:2]) > 0.9).all()
+
+
+def test_contradictions_are_refused_whatever_the_size_of_other_values():
+    memory = memory_of_first(20)
+    before = memory.recall(FIRST_KEYS[:3])
+    with pytest.raises(ValueError, match="which determine the recalls of the others"):
+        memory.edit(FIRST_KEYS[[0, 1]], [[1e9, 0.0], [100.0, 0.0]], preserve=FIRST_KEYS[1])
+    assert (memory.recall(FIRST_KEYS[:3]) == before).all()
+
+
+def test_small_refusals():
+    memory = memory_of_first(20)
+    assert memory.leave_one_out(np.empty((0, 8)), np.empty((0, 2))).shape == (0, 2)
+    assert memory.leave_one_out([], []).shape == (0, 2)
+    for call in (
+        lambda: memory.store(FIRST_KEYS[0], FIRST_VALUES[0], progress=5),
+        lambda: memory.recall(FIRST_KEYS[0], progress=5),
+        lambda: memory.store_from((FIRST_KEYS, FIRST_VALUES), progress=5),
+    ):
+        with pytest.raises(TypeError, match=r"progress must be a function .*got 5 \(int\)"):
+            call()
+    assert memory.n_stored == 20
+    with pytest.raises(ValueError, match=r"penalty .*0 or at least 1e-150"):
+        memory.edit(FIRST_KEYS[0], [1.0, 2.0], penalty=1e-320)
+    with pytest.raises(ValueError, match="nothing is stored, and an edit in another metric needs stored pairs"):
+        AssociativeMemory(8, 2, rule=Ridge(0.1)).edit(FIRST_KEYS[0], [1.0, 2.0], metric=FIRST_KEYS)
+    with pytest.raises(ValueError, match="rows of different lengths"):
+        memory.edit(FIRST_KEYS[0], [1.0, 2.0], metric=[[1, 2], [3]])
+    with pytest.raises(ValueError, match=r"at least one input and output, got shape \(0, 0\)"):
+        least_squares_edit(np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0)))
+
+
+def test_an_edit_can_be_pickled():
+    edit = least_squares_edit(np.eye(3), [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], np.eye(3))
+    assert pickle.loads(pickle.dumps(edit)).locality([0.0, 1.0, 0.0]) == edit.locality([0.0, 1.0, 0.0])

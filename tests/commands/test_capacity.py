@@ -6,15 +6,12 @@ import csv
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import pytest
 from typer.testing import CliRunner, Result
 
-from assocmem import cli
 from assocmem.capacity import measure
+from assocmem.commands import cli
 from assocmem.rules import Hebbian, Ridge
-
-mpl.use("Agg")
 
 PNG = b"\x89PNG"
 
@@ -38,14 +35,28 @@ def test_capacity_prints_and_writes_what_it_measured(tmp_path: Path, kind: str) 
     )
     assert result.exit_code == 0, result.output
     assert "of the 99 % intervals of hebbian and ridge contain the prediction" in words(result.output)
+    assert "ridge@0.9" in result.output
     rows = list(csv.DictReader((tmp_path / "capacity.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["rule"] for row in rows] == 4 * ["hebbian"] + 4 * ["Ridge(query_cosine=0.9)"]
     assert [float(row["measured"]) for row in rows] == [
         row["measured"] for row in json.loads((tmp_path / "capacity.json").read_text(encoding="utf-8"))
     ]
     for row in rows:
-        assert f"{float(row['measured']):.4f}" in result.output
+        assert f"{float(row['measured']):.3f}" in result.output
     assert (tmp_path / "capacity.png").read_bytes()[:4] == PNG
+
+
+@pytest.mark.parametrize("cosines", ["1", "1,0.9,0.8"])
+def test_the_summary_fits_a_screen_and_the_rows_are_in_the_files(tmp_path: Path, cosines: str) -> None:
+    sizes = ("--key-dim", "16", "--value-dim", "2", "--expansion", "1", "--trials", "2", "--queries", "64")
+    arguments = ["capacity", *sizes, "--cosines", cosines, "--out", str(tmp_path)]
+    result = CliRunner().invoke(cli.build(), arguments, env={"COLUMNS": "80", "TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
+    rows = (tmp_path / "capacity.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + 5 * 11 * len(cosines.split(","))
 
 
 def test_predictions_lie_in_the_intervals_and_wrong_ones_do_not() -> None:
@@ -56,7 +67,7 @@ def test_predictions_lie_in_the_intervals_and_wrong_ones_do_not() -> None:
 
 
 def test_the_pictures_have_their_labels() -> None:
-    from assocmem import capacity_plots
+    from assocmem.commands import capacity_plots
 
     rules = {"hebbian": Hebbian(), "Ridge(query_cosine=0.9)": Ridge(query_cosine=0.9)}
     tables = [
@@ -75,7 +86,6 @@ def test_the_pictures_have_their_labels() -> None:
     assert all(
         axis.get_title() and axis.get_xlabel() and axis.get_ylabel() and axis.get_legend() for axis in figure.axes
     )
-    mpl.pyplot.close("all")
 
 
 def test_plan_prints_its_answer_and_refuses_with_what_would_do() -> None:
@@ -85,7 +95,7 @@ def test_plan_prints_its_answer_and_refuses_with_what_would_do() -> None:
         assert line in result.output
     refused = run("plan", "16", "4", "--pairs", "100000")
     assert refused.exit_code == 2
-    assert "expected a smaller wish; possible are up to" in words(refused.output)
+    assert "no memory satisfies this" in words(refused.output)
 
 
 def test_sign_loss_shows_table_and_picture(tmp_path: Path) -> None:
@@ -99,11 +109,11 @@ def test_sign_loss_shows_table_and_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("capacity", "--rules", "magic"), "rule is 'magic'"),
-        (("capacity", "--loads", "much"), "expected numbers with commas"),
-        (("capacity", "--kind", "colour"), "kind is 'colour'"),
-        (("capacity", "--rules", "ridge@2"), "query_cosine is 2.0"),
-        (("sign-loss", "--key-dim", "1"), "expected at least 2"),
+        (("capacity", "--rules", "magic"), "got 'magic'"),
+        (("capacity", "--loads", "much"), "must be numbers with commas"),
+        (("capacity", "--kind", "colour"), "got 'colour'"),
+        (("capacity", "--rules", "ridge@2"), "query_cosine must be a number in (0, 1], got 2.0"),
+        (("sign-loss", "--key-dim", "1"), "must be at least 2, got 1"),
     ],
 )
 def test_wrong_options_are_refused_in_words(arguments: tuple[str, ...], message: str) -> None:

@@ -43,10 +43,10 @@ def test_crelu_of_lists_and_integers():
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: crelu([1j]), TypeError, "dtype complex128; expected real"),
     (lambda: crelu(["a"]), TypeError, "expected real"),
-    (lambda: crelu(1.0), ValueError, r"axis is -1 for an array of shape \(\)"),
-    (lambda: crelu([1.0], axis=1), ValueError, "axis is 1"),
-    (lambda: inverse_crelu([1.0, 2.0, 3.0]), ValueError, "length 3; expected an even length"),
-    (lambda: inverse_crelu([1.0, 2.0], axis=3), ValueError, "axis is 3"),
+    (lambda: crelu(1.0), ValueError, r"axis"),
+    (lambda: crelu([1.0], axis=1), ValueError, "axis"),
+    (lambda: inverse_crelu([1.0, 2.0, 3.0]), ValueError, "even length, .*got 3"),
+    (lambda: inverse_crelu([1.0, 2.0], axis=3), ValueError, "axis"),
 ])  # fmt: skip
 def test_bad_crelu_arguments(call, error, message):
     with pytest.raises(error, match=message):
@@ -131,12 +131,12 @@ def test_dtypes_and_shapes():
 
 
 @pytest.mark.parametrize(("options", "error", "message"), [
-    ({"whiten": 1}, TypeError, "whiten is 1; expected True or False"),
-    ({"bias": "big"}, TypeError, "bias is 'big'"),
-    ({"bias": np.nan}, ValueError, "bias is nan"),
-    ({"bias": 1e-200}, ValueError, "bias is 1e-200; expected 0 or at least"),
-    ({"dtype": "float16"}, ValueError, "dtype is 'float16'; expected 'float32' or 'float64'"),
-    ({"dtype": None}, ValueError, "dtype is None"),
+    ({"whiten": 1}, TypeError, "whiten must be True or False, got 1"),
+    ({"bias": "big"}, TypeError, "bias must be .*got 'big'"),
+    ({"bias": np.nan}, ValueError, "bias must be .*got nan"),
+    ({"bias": 1e-200}, ValueError, "bias must be 0 or at least 1e-150, got 1e-200"),
+    ({"dtype": "float16"}, ValueError, "dtype must be 'float32' or 'float64', got 'float16'"),
+    ({"dtype": None}, ValueError, "dtype must be .*got None"),
 ])  # fmt: skip
 def test_bad_options_are_refused(options, error, message):
     with pytest.raises(error, match=message):
