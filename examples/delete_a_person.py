@@ -1,7 +1,8 @@
 """Delete one person's data exactly: afterwards the memory is as if the person had never been in it.
 
-Thirty people's digits (simulated: each person writes in a style of their own) are stored in one memory. One person
-asks to be deleted. The result is compared with a memory that never saw the person, and a second deletion is refused.
+One memory holds the handwritten digits of thirty people (simulated: each has a style of their own). One of them asks
+to be deleted. The weights are then compared with those of a memory that never saw the person. Deleting pairs that were
+never stored is refused.
 """
 
 import numpy as np
@@ -17,26 +18,27 @@ keys, values = images / 16 + 0.3 * style[person], np.eye(10)[labels]
 
 
 def new_memory() -> AssociativeMemory:
-    """A memory for the digits of all."""
+    """An empty memory for 8 x 8 images and ten classes."""
     return AssociativeMemory(64, 10, expansion=8, rule=Ridge(alpha=1.0), bias=1.0)
 
 
 memory = new_memory()
 memory.store(keys, values)
 leaving = person == 7
-print(f"stored {memory.n_stored} images; person 7 asks for {leaving.sum()} of them to be deleted")
+print(f"{memory.n_stored} images stored, {leaving.sum()} of them by person 7, who asks to be deleted")
 
 memory.forget(keys[leaving], values[leaving])
 never = new_memory()
 never.store(keys[~leaving], values[~leaving])
 difference = np.abs(memory.weights - never.weights).max() / np.abs(never.weights).max()
-print(f"weights against those of a memory that never saw person 7: {difference:.1e} apart")
+print(f"relative difference from a memory that never saw person 7: {difference:.1e}")
 assert memory.n_stored == never.n_stored
 assert difference < 1e-8
 
+# With more dimensions than pairs, the memory can tell that a pair was never stored.
 stranger = AssociativeMemory(64, 10, expansion=64)
 stranger.store(keys[~leaving], values[~leaving])
 try:
     stranger.forget(keys[leaving], values[leaving])
 except ValueError as refusal:
-    print(f"deleting what was never stored: {refusal}")
+    print(f"deleting them from a memory that never held them: {refusal}")

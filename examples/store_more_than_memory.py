@@ -1,7 +1,7 @@
-"""Store a file of pairs that need not fit in memory, in a run that is stopped half-way and started again.
+"""Store pairs from files larger than memory, in a run that is stopped half-way and resumed.
 
-The keys and values stay on disk, mapped; a checkpoint keeps what has been stored. The second run goes on from there,
-and its weights equal those of a run that nobody stopped, to the last bit.
+Keys and values are two .npy files, read block by block. A checkpoint records the progress. The second call resumes from
+it, and the weights equal those of an uninterrupted run to the last bit.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ done = 0
 
 
 def stop_half_way(n_more: int) -> None:
-    """Stop as Ctrl-C would; a power cut would do as well."""
+    """Interrupt the run as Ctrl-C would; it may also be killed."""
     global done
     done += n_more
     if done >= N // 2:
@@ -36,7 +36,7 @@ def stop_half_way(n_more: int) -> None:
 
 
 def new_memory() -> AssociativeMemory:
-    """A memory of 320 dimensions, however many pairs it has seen."""
+    """An empty memory; its size does not depend on the number of pairs."""
     return AssociativeMemory(KEY_DIM, VALUE_DIM)
 
 
@@ -44,14 +44,14 @@ memory = new_memory()
 try:
     memory.store_from(source, checkpoint=folder / "run", every=4_000, progress=stop_half_way)
 except KeyboardInterrupt:
-    print(f"stopped after {done:,} pairs; the memory holds {memory.n_stored}, the checkpoint the last full 4,000")
+    print(f"stopped after {done:,} pairs; the memory is unchanged (n_stored = {memory.n_stored})")
 
-further: list[int] = []
-memory.store_from(source, checkpoint=folder / "run", every=4_000, progress=further.append)
-print(f"started again: {further[0]:,} pairs were there, {sum(further[1:]):,} were stored, {memory.n_stored:,} in all")
+progress: list[int] = []
+memory.store_from(source, checkpoint=folder / "run", every=4_000, progress=progress.append)
+print(f"resumed with {progress[0]:,} pairs from the checkpoint and {sum(progress[1:]):,} from the files")
 
-unstopped = new_memory()
-unstopped.store_from(source, every=4_000)
-assert np.array_equal(memory.weights, unstopped.weights)
-print("the weights equal those of a run that was not stopped, bit for bit")
+uninterrupted = new_memory()
+uninterrupted.store_from(source, every=4_000)
+assert np.array_equal(memory.weights, uninterrupted.weights)
+print("the weights equal those of an uninterrupted run, bit for bit")
 temporary.cleanup()
