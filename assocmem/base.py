@@ -255,6 +255,9 @@ class Memory:
         """Return an independent copy."""
         return self._of(self._cell.twin())
 
+    def __copy__(self: AnyMemory) -> AnyMemory:
+        return self.copy()  # a shallow copy would share state and locks
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a safetensors file; it appears whole or not at all, and replaces one that is there.
 

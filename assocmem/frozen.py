@@ -40,9 +40,8 @@ class FrozenMemory:
     """A memory that can only recall: the literal CReLU weights W₊, W₋, as ``AssociativeMemory.freeze`` returns them.
 
     y = Σ |zᵢ| (W₊[i] if zᵢ ≥ 0 else W₋[i]) + ‖x‖ offset: of the two rows of a unit one is read, so that a recall of
-    one key, which memory bandwidth limits, takes about half the time of the best dense product
-    where the weights are larger than the caches. Any number of threads may
-    recall at the same time; the interpreter lock is released.
+    one key, which memory bandwidth limits, takes about half the time of the best dense product where the weights are
+    larger than the caches. Any number of threads may recall at the same time; the interpreter lock is released.
 
     Parameters
     ----------

@@ -453,6 +453,7 @@ def test_a_shallow_copy_has_pairs_of_its_own():
     twin = copy.copy(memory)
     memory.store(FIRST_KEYS[0], FIRST_VALUES[0])
     twin.store(FIRST_KEYS[1], FIRST_VALUES[1])
+    assert memory.n_stored == twin.n_stored == 1
     assert relative(memory.recall(FIRST_KEYS[0]), FIRST_VALUES[0]) < 1e-9
     assert relative(twin.recall(FIRST_KEYS[1]), FIRST_VALUES[1]) < 1e-9
 

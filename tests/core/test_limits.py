@@ -19,11 +19,11 @@ def fake(root, files):
 def test_the_smallest_quota_of_the_group_and_its_ancestors_counts(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)), raising=False)
     assert usable_processors(tmp_path) == 64  # no files: no limits
-    fake(tmp_path, {"proc/self/cgroup": "0::/work/job\n", "sys/fs/cgroup/work/job/cpu.max": "max 100000\n"})
+    fake(tmp_path, {"proc/self/cgroup": "0::/task/job\n", "sys/fs/cgroup/task/job/cpu.max": "max 100000\n"})
     assert usable_processors(tmp_path) == 64
-    fake(tmp_path, {"sys/fs/cgroup/work/cpu.max": "250000 100000\n"})
+    fake(tmp_path, {"sys/fs/cgroup/task/cpu.max": "250000 100000\n"})
     assert usable_processors(tmp_path) == 3
-    fake(tmp_path, {"sys/fs/cgroup/work/job/cpu.max": "1000 100000\n"})
+    fake(tmp_path, {"sys/fs/cgroup/task/job/cpu.max": "1000 100000\n"})
     assert usable_processors(tmp_path) == 1
 
 
