@@ -170,7 +170,7 @@ def left_out(
 ) -> NDArray[np.float64]:
     """Residuals (v − ŷ) / (1 − h) of stored pairs, each as if it alone had never been stored."""
     sums, alpha = sums_for(rule, state, "leave-one-out residuals"), rule.alpha_for(state) or 0.0
-    weights, fixed = rule.solve(state).weights, sums.constraint()
+    weights, fixed = rule.solve(state).weights, sums.edits.constraint()
     gram = sums.gram if fixed is None else free_gram(sums.gram, fixed.basis)
     exact = features.astype(np.float64, copy=False)
     errors = values - exact @ weights

@@ -85,7 +85,7 @@ def _emptied(rule: AdditiveRule, state: State) -> State:
     """The state of no pairs, where subtraction left nothing but rounding; constraints stay."""
     empty = rule.start(state.shape)
     if state.sums is not None and empty.sums is not None:
-        empty.sums.constraint_features, empty.sums.constraint_values = state.sums.constraints
+        empty.sums.edits = state.sums.edits
     return empty
 
 

@@ -203,11 +203,11 @@ def edited(
     """The state after an edit, a private copy that is changed, its weights, and the report on folded features."""
     sums = _editable_sums(rule, state)
     before = np.array(rule.solve(state).weights, np.float64)
-    sums.release(features)
+    sums.edits.release(features)
     rounding = RECALL_ROUNDING * np.linalg.norm(preserved, axis=1) * np.linalg.norm(before)
-    sums.constrain(preserved, preserved @ before, rounding)
+    sums.edits.constrain(preserved, preserved @ before, rounding)
     if penalty == 0:
-        sums.constrain(features, values)
+        sums.edits.constrain(features, values)
     if metric is not None:
         _change_in_metric(rule, state, before, metric, features, values, penalty)
     elif penalty > 0:
@@ -231,7 +231,7 @@ def _change_in_metric(
     sums = _editable_sums(rule, state)
     if state.n_stored == 0:
         raise ValueError("nothing is stored, and an edit in another metric needs stored pairs; store some first")
-    fixed, fixed_values = sums.constraints
+    fixed, fixed_values = sums.edits.constraints
     if penalty == 0:
         change = smallest_change(metric, fixed[:0], fixed, fixed_values - fixed @ before, 0.0)
     else:

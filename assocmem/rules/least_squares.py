@@ -31,7 +31,7 @@ class SumState(State):
     @property
     def is_empty(self) -> bool:
         """Whether there are neither pairs nor constraints."""
-        return self.n_stored == 0 and not len(self.total.constraint_features)
+        return self.n_stored == 0 and not len(self.total.edits)
 
 
 class LeastSquaresRule(AdditiveRule):

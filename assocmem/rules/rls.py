@@ -58,7 +58,7 @@ class RecursiveState(SumState):
     @property
     def regularised_inverse(self) -> Matrix64 | None:
         """A copy of R; None where constraints have projected it."""
-        return None if len(self.total.constraint_features) else self.inverse.copy()
+        return None if len(self.total.edits) else self.inverse.copy()
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class RecursiveLeastSquares(LeastSquaresRule):
         state.alpha = _alpha_for(first, self.alpha)
         state.inverse[...] = 0.0
         state.inverse.reshape(-1)[:: len(first) + 1] = 1.0 / state.alpha
-        fixed = state.total.constraint()
+        fixed = state.total.edits.constraint()
         if fixed is not None:
             state.inverse[...] = without(state.inverse, fixed.basis)
 
@@ -181,7 +181,7 @@ class RecursiveLeastSquares(LeastSquaresRule):
             self._step_by_sums(state, features, values, past)
             return
         # Without this, what rounding leaves of R in fixed directions would grow as the past fades.
-        fixed = None if self.decay == 1.0 else state.total.constraint()
+        fixed = None if self.decay == 1.0 else state.total.edits.constraint()
         free = features if fixed is None else outside(features, fixed.basis)
         gain = symmetric_product(state.inverse, free.T) / past
         inner = free @ gain
@@ -223,7 +223,7 @@ class RecursiveLeastSquares(LeastSquaresRule):
         Where recalls are fixed, R is P (P G P + αI)⁻¹ P: no later pair changes U in their directions.
         """
         known = cast(RecursiveState, state)
-        total, fixed = known.total, known.total.constraint()
+        total, fixed = known.total, known.total.edits.constraint()
         alpha, inverse = known.alpha, known.inverse
         if alpha:
             gram = total.gram if fixed is None else free_gram(total.gram, fixed.basis)

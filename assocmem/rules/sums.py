@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,8 @@ from assocmem.rules.blas import (
     add_product,
     norm,
     row_squares,
-    symmetric_product,
 )
-from assocmem.rules.constraints import Constraint, Rows, extended, free_gram, without_rows
+from assocmem.rules.edits import Edits
 from assocmem.rules.solve import Regularised, condition_number, copies_left, error_bound, mean_eigenvalue, solve
 
 # Tolerance of the removal check, as a share of the squared values.
@@ -49,15 +47,14 @@ class Sums(Arrays):
         Pairs stored with noise, of which G holds the variances too.
     n_shifted : int
         Edits in another metric, which leave Q outside of the range of G.
-    constraint_features, constraint_values : (r, D), (r, v)
-        Independent features, and the values that the weights must recall for them.
+    edits : Edits
+        Recalls that are fixed, whatever is stored.
     """
 
     gram: Matrix64
     cross: Matrix64
     squared_values: NDArray[np.float64]
-    constraint_features: Matrix64
-    constraint_values: Matrix64
+    edits: Edits
     rounding: float = 0.0
     rounding_cross: float = 0.0
     n_noisy: int = 0
@@ -67,7 +64,7 @@ class Sums(Arrays):
     def zeros(cls, shape: Shape) -> Sums:
         """The sums of no pairs."""
         d, v = shape.rank, shape.value_dim
-        return cls(np.zeros((d, d)), np.zeros((d, v)), np.zeros(v), np.empty((0, d)), np.empty((0, v)))
+        return cls(np.zeros((d, d)), np.zeros((d, v)), np.zeros(v), Edits.none(shape))
 
     @property
     def level(self) -> float:
@@ -121,13 +118,11 @@ class Sums(Arrays):
 
     def plus(self, other: Sums) -> Sums:
         """The sums over the pairs of both, under the constraints of both."""
-        features, values = extended(self.constraints, *other.constraints)
         total = Sums(
             gram=self.gram + other.gram,
             cross=self.cross + other.cross,
             squared_values=self.squared_values + other.squared_values,
-            constraint_features=features,
-            constraint_values=values,
+            edits=self.edits.plus(other.edits),
             rounding=math.hypot(self.rounding, other.rounding),
             rounding_cross=math.hypot(self.rounding_cross, other.rounding_cross),
             n_noisy=self.n_noisy + other.n_noisy,
@@ -136,39 +131,11 @@ class Sums(Arrays):
         total._note_rounding(0)
         return total
 
-    # ------------------------------------------------------------------------------------------------ constraints
-
-    @property
-    def constraints(self) -> Rows:
-        """Features and values of the equality constraints."""
-        return self.constraint_features, self.constraint_values
-
-    def constrain(self, features: Matrix64, values: Matrix64, tolerance: Any = 0.0) -> None:
-        """Fix the recalls of further features (B, D) to values (B, v); ValueError if the constraints contradict."""
-        self.constraint_features, self.constraint_values = extended(self.constraints, features, values, tolerance)
-
-    def release(self, features: Matrix64) -> None:
-        """Drop the constraints on features, or on positive multiples of them."""
-        self.constraint_features, self.constraint_values = without_rows(self.constraints, features)
-
-    def constraint(self) -> Constraint | None:
-        """The constraints as an orthonormal basis and an offset; None if there are none."""
-        return Constraint.of(*self.constraints) if len(self.constraint_features) else None
-
-    def free(self) -> tuple[Matrix64, Matrix64, Constraint | None]:
-        """G and Q of the ridge problem in the directions that are not constrained."""
-        fixed = self.constraint()
-        if fixed is None:
-            return self.gram, self.cross, None
-        cross = self.cross - symmetric_product(self.gram, fixed.offset)
-        cross -= fixed.basis.T @ (fixed.basis @ cross)
-        return free_gram(self.gram, fixed.basis), np.ascontiguousarray(cross), fixed
-
     # --------------------------------------------------------------------------------------------------- answers
 
     def solve(self, alpha: float) -> tuple[Matrix64, Solution]:
         """Ridge weights (D, v) under the constraints, and how they were found."""
-        gram, cross, fixed = self.free()
+        gram, cross, fixed = self.edits.free(self.gram, self.cross)
         free, found = solve(gram, cross, alpha, self.rounding, self.rounding_cross)
         if fixed is None:
             return free, found
@@ -177,11 +144,11 @@ class Sums(Arrays):
 
     def condition(self, solution: Solution) -> float:
         """Estimate the condition number of G with penalty and shift."""
-        return condition_number(self.free()[0], (solution.alpha or 0.0) + solution.shift)
+        return condition_number(self.edits.free(self.gram, self.cross)[0], (solution.alpha or 0.0) + solution.shift)
 
     def error_bound(self, weights: Matrix, alpha: float) -> float:
         """Bound the relative error of weights that solve for the sums, with the rounding of their own type."""
-        gram, cross, fixed = self.free()
+        gram, cross, fixed = self.edits.free(self.gram, self.cross)
         exact = weights.astype(np.float64, copy=False)
         rounded = float(np.finfo(weights.dtype).eps) / 2 if exact.any() else 0.0
         free = exact if fixed is None else exact - fixed.offset
