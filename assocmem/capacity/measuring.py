@@ -208,7 +208,7 @@ def _run(trial: _Trial) -> tuple[list[float], float, int]:
             errors[index] += _errors(trial.kind, recalled, values).sum()
         judged += len(asked) if trial.kind == "onehot" else values.size
     alpha = memory.alpha
-    return list(errors / judged), math.nan if alpha is None else alpha / memory.rank, judged
+    return list(errors / judged), math.nan if alpha is None else float(np.mean(alpha)) / memory.rank, judged
 
 
 def noisy_keys(keys: NDArray[Any], cosine: float, rng: np.random.Generator) -> NDArray[Any]:
@@ -270,7 +270,7 @@ def interval(errors: ArrayLike, judged: int, *, counts: bool) -> tuple[float, fl
     >>> low, round(high, 4)
     (0.0, 0.0053)
     """
-    trials = np.asarray(errors, np.float64)
+    trials = checks.read_array("errors", errors).astype(np.float64)
     mean, tail = float(trials.mean()), (1 - CONFIDENCE) / 2
     low, high = mean, mean
     if len(trials) > 1:

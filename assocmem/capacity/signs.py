@@ -31,6 +31,7 @@ class SignReport:
     loss: NDArray[np.float64]
 
 
+@np.errstate(under="ignore")
 def sign_report(memory: AssociativeMemory) -> SignReport:
     """Report the aligned share of units, measured and by the arctan law, and the mean sign loss, for every output.
 
@@ -50,12 +51,14 @@ def sign_report(memory: AssociativeMemory) -> SignReport:
     """
     if memory.n_stored == 0:
         raise ValueError("the memory holds no pairs, and weights of 0 have no signs: store something first")
-    plus, minus = memory.weights.astype(np.float64)
+    weights = memory.weights.astype(np.float64)
+    plus, minus = weights / (np.abs(weights).max() or 1.0)  # no square leaves the number range
     odd, even = np.sqrt(np.mean((plus - minus) ** 2, axis=0)), np.sqrt(np.mean((plus + minus) ** 2, axis=0))
     aligned = np.mean((plus > 0) == (minus > 0), axis=0)
     return SignReport(aligned, 2 / np.pi * np.arctan2(even, odd), sign_loss(plus, minus).mean(axis=0))
 
 
+@np.errstate(under="ignore")
 def antipodal_error(
     n_pairs: int, key_dim: int = 64, expansion: int = 4, *, bias: float = 0.0, value_dim: int = 64, seed: int = 0
 ) -> float:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from assocmem.core.jit import reduction
+from assocmem.core.reading import read_array as read_array
+from assocmem.core.reading import refuse_bad_kind as refuse_bad_kind
+from assocmem.core.reading import refuse_unreadable as refuse_unreadable
 
 # Squared features of longer or shorter keys would leave the range of the floating point type.
 NORM_RANGE: Final = {"float64": (1e-150, 1e150), "float32": (1e-15, 1e15)}
@@ -53,8 +56,8 @@ def as_array(name: str, value: ArrayLike, low: float, high: float, *, open_low: 
     """Return a float64 array, of any shape, whose entries lie in [low, high] or (low, high], or refuse."""
     interval = f"{'(' if open_low else '['}{low:g}, {high:g}]"
     try:
-        given = np.asarray(value)
-        if given.dtype.kind not in "fiu":
+        given = read_array(name, value)
+        if given.dtype.kind == "b":
             raise TypeError
     except (TypeError, ValueError):
         raise TypeError(
@@ -98,31 +101,12 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 def as_table(name: str, array: ArrayLike, width: int) -> tuple[NDArray[Any], bool]:
     """Return a real array of shape (N, width), not copied if it is an array, and whether one row was given."""
-    if not isinstance(array, np.ndarray):
-        try:
-            array = np.asarray(array)
-        except ValueError:
-            raise ValueError(
-                f"{name} have rows of different lengths; expected shape (N, {width}) or ({width},). Pad or drop the "
-                f"odd rows"
-            ) from None
-        if array.size == 0 and array.dtype == np.float64:
-            array = array.reshape(0, width) if array.ndim < 2 else array
-    elif type(array) is not np.ndarray and np.ma.is_masked(array):
-        raise TypeError(f"{name} are masked; expected every entry. Drop the rows, or fill them with filled()")
-    refuse_bad_kind(name, array.dtype)
-    refuse_bad_shape(name, array.shape, width)
-    single = array.ndim == 1
-    return (array[None, :] if single else array), single
-
-
-def refuse_bad_kind(name: str, dtype: np.dtype[Any]) -> None:
-    """Refuse a dtype that is not one of real numbers."""
-    if dtype.kind not in "fiub":
-        raise TypeError(
-            f"{name} have dtype {dtype}; expected real numbers"
-            + (". Store the real and imaginary parts side by side" if dtype.kind == "c" else "")
-        )
+    table = read_array(name, array)
+    if table.size == 0 and table.ndim < 2 and not isinstance(array, np.ndarray):
+        table = table.reshape(0, width)
+    refuse_bad_shape(name, table.shape, width)
+    single = table.ndim == 1
+    return (table[None, :] if single else table), single
 
 
 def refuse_bad_shape(name: str, shape: tuple[int, ...], width: int) -> None:
@@ -141,7 +125,7 @@ def to_dtype(table: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Convert rows; numbers too large for the dtype become infinite, which the checks of the rows refuse."""
     if table.dtype == dtype:
         return np.ascontiguousarray(table)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         return np.ascontiguousarray(table, dtype)
 
 
@@ -218,6 +202,24 @@ def refuse_bad_values(rows: NDArray[Any], first_row: int = 0) -> None:
         raise ValueError(
             f"value {first_row + bad} has a norm beyond {high:g}, the largest for {rows.dtype.name} whose squares stay "
             f"in range. Rescale the values"
+        )
+
+
+def refuse_zeros_and_ones(chunks: Iterable[NDArray[Any]], use: str) -> None:
+    """Refuse keys whose entries are all 0 or one positive number, and both: patterns that are not centred."""
+    top, has_zeros = 0.0, False
+    for chunk in chunks:
+        for rows in (chunk[:1], chunk):  # one row tells nearly always
+            top = float(rows.max(initial=top))
+            zeros = rows == 0
+            if top <= 0.0 or not (zeros | (rows == top)).all():
+                return
+            has_zeros = has_zeros or bool(zeros.any())
+    if has_zeros:
+        known = "x" if top == 1.0 else f"x / {top:g}"
+        raise ValueError(
+            f"every entry of the keys is 0 or {top:g}, and {use} is for patterns of -1 and 1; store and recall "
+            f"2 * {known} - 1 in their place, computed in floating point"
         )
 
 

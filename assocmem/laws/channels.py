@@ -18,10 +18,12 @@ _LARGEST = float(np.finfo(np.float64).max)
 # them, at a million classes, is 0.2 wide. Beyond 38 deviations a Gaussian is below the smallest float64.
 _STEP = 1 / 32
 _NODES = np.arange(-38, 38 + _STEP, _STEP)
-_NODE_WEIGHTS = np.exp(-0.5 * _NODES**2) * (_STEP / np.sqrt(2 * np.pi))
+with np.errstate(under="ignore"):
+    _NODE_WEIGHTS = np.exp(-0.5 * _NODES**2) * (_STEP / np.sqrt(2 * np.pi))
 _CHUNK = 1024
 
 
+@np.errstate(under="ignore")
 def wrong_among(n_classes: ArrayLike, distance: ArrayLike, spread: ArrayLike) -> Array:
     """Probability that the largest of C − 1 standard Gaussians exceeds distance + spread · (another one).
 
@@ -53,6 +55,7 @@ def wrong_among(n_classes: ArrayLike, distance: ArrayLike, spread: ArrayLike) ->
     return wrong.reshape(shape_of[0].shape)
 
 
+@np.errstate(under="ignore")
 def sign_channel_bits(error: ArrayLike) -> Array:
     """1 − H₂(error): bits that a ±1 value recalled with this error still tells.
 
@@ -71,6 +74,7 @@ def sign_channel_bits(error: ArrayLike) -> Array:
     return channel_bits(1 - 2 * e, e)
 
 
+@np.errstate(under="ignore")
 def channel_bits(margin: Any, error: Any) -> Array:
     """1 − H₂(error) with margin 1 − 2·error: (2 u atanh u + ln(1 − u²)) / (2 ln 2), no cancellation at u = 0 or 1."""
     low = np.minimum(margin, 0.9)

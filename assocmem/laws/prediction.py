@@ -29,6 +29,7 @@ class HasLaw(Protocol):
         """Law of recalls and the shares of its entries; None where none is known."""
 
 
+@np.errstate(under="ignore")
 def predicted_error(
     rule: HasLaw,
     load: float,
@@ -88,6 +89,7 @@ def errors_of(law: Recalled, kind: str, value_dim: int) -> Array:
     return law.wrong_class(value_dim) if value_dim > 1 else np.zeros(np.shape(law.mean))
 
 
+@np.errstate(under="ignore")
 def bits_of(kind: str, load: float, error: float, value_dim: int) -> float:
     """Bits per weight that values recalled with this error tell of the stored ones; NaN for Gaussian values.
 

@@ -27,6 +27,7 @@ _LARGEST = float(np.finfo(np.float64).max)
 # ---------------------------------------------------------------------------------------------- feature cosine
 
 
+@np.errstate(under="ignore")
 def feature_cosine(cosine: ArrayLike, key_dim: int, expansion: int) -> Array:
     """Cosine κ of the whitened features of two keys at a given cosine.
 
@@ -58,6 +59,7 @@ def feature_cosine(cosine: ArrayLike, key_dim: int, expansion: int) -> Array:
     return np.asarray(np.minimum((d * rho + m * even) / (d + m), 1.0))
 
 
+@np.errstate(under="ignore")
 def feature_cosine_gap(cosine: ArrayLike, key_dim: int, expansion: int) -> Array:
     """1 − κ, accurate also where κ rounds to 1.
 
@@ -80,6 +82,7 @@ def feature_cosine_gap(cosine: ArrayLike, key_dim: int, expansion: int) -> Array
     return np.asarray(np.minimum((d * (1 - rho) + m * even_gap) / (d + m), 1.0))
 
 
+@np.errstate(under="ignore")
 def feature_correlation(key_dim: int, expansion: int) -> float:
     """Mean square of the covariance of the features, tr C² / D: 1 if they were uncorrelated, more for m near d²/2.
 
@@ -150,11 +153,13 @@ class Recalled:
     variance: Array
     shortfall: Array
 
+    @np.errstate(under="ignore")
     def scaled(self, factor: float) -> Recalled:
         """Law with `factor` times the variance, for example `feature_correlation`."""
         return Recalled(self.mean, self.variance * factor, self.shortfall)
 
     @property
+    @np.errstate(under="ignore")
     def signal(self) -> Array:
         """Mean over standard deviation; infinite where recall is exact, 0 where nothing is recalled."""
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -162,15 +167,18 @@ class Recalled:
         return np.where(self.mean == 0, 0.0, ratio)
 
     @property
+    @np.errstate(under="ignore")
     def sign_error(self) -> Array:
         """Probability that a ±1 value is recalled with the wrong sign: Q(mean / deviation)."""
         return np.asarray(special.ndtr(-self.signal))
 
     @property
+    @np.errstate(under="ignore")
     def mean_squared_error(self) -> Array:
         """Mean squared error of a value of variance 1."""
         return np.asarray(self.shortfall**2 + self.variance)
 
+    @np.errstate(under="ignore")
     def wrong_class(self, n_classes: ArrayLike) -> Array:
         """Probability that another of C one-hot outputs is larger than the right one.
 
@@ -190,6 +198,7 @@ class Recalled:
         return wrong_among(n_classes, self.signal * np.sqrt(np.asarray(n_classes, np.float64)), 1.0)
 
 
+@np.errstate(under="ignore")
 def hebbian_law(load: ArrayLike, kappa: ArrayLike = 1.0, gap: ArrayLike | None = None) -> Recalled:
     """Law of the Hebbian rule: mean κ, variance N / D.
 
@@ -214,6 +223,7 @@ def hebbian_law(load: ArrayLike, kappa: ArrayLike = 1.0, gap: ArrayLike | None =
     return Recalled(mean, variance, shortfall)
 
 
+@np.errstate(under="ignore")
 def ridge_law(
     load: ArrayLike, penalty: ArrayLike = 0.0, kappa: ArrayLike = 1.0, gap: ArrayLike | None = None
 ) -> Recalled:
@@ -264,6 +274,7 @@ def ridge_law(
     return Recalled(k * h, noise + unfit, g + k * q)
 
 
+@np.errstate(under="ignore")
 def delta_law(
     load: ArrayLike, age: ArrayLike, rate: float = 1.0, kappa: ArrayLike = 1.0, gap: ArrayLike | None = None
 ) -> Recalled:
@@ -309,6 +320,7 @@ def delta_law(
     return Recalled(*np.broadcast_arrays(mean, variance, shortfall))
 
 
+@np.errstate(under="ignore")
 def best_penalty(load: ArrayLike, kappa: ArrayLike, gap: ArrayLike | None = None) -> Array:
     """The penalty at which ridge answers queries of feature cosine κ best: load (1 − κ²) / κ², at every load.
 
@@ -343,6 +355,7 @@ def best_penalty(load: ArrayLike, kappa: ArrayLike, gap: ArrayLike | None = None
         return np.asarray(np.where(g == 0, 0.0, y * (g * (1 + k)) / k**2))
 
 
+@np.errstate(under="ignore")
 def bits_per_weight(load: ArrayLike, law: Recalled) -> Array:
     """Bits of ±1 values that recall returns per weight: load · (1 − H₂(sign error)).
 

@@ -19,6 +19,7 @@ _LARGEST_LOG_RATIO = 700.0
 _DEGREE = 80
 
 
+@np.errstate(under="ignore")
 def sign_loss(w_pos: ArrayLike, w_neg: ArrayLike) -> NDArray[np.float64]:
     """Bits of the sign of z ~ N(0, 1) that f(z) = w₊ relu(z) + w₋ relu(−z) does not tell: H(sign z | f(z)).
 
@@ -73,6 +74,7 @@ def _table() -> NDArray[np.float64]:
     return np.asarray(chebyshev.chebinterpolate(height, _DEGREE))
 
 
+@np.errstate(under="ignore")
 def scaled_loss(log_ratio: float) -> float:
     """Sign loss times the ratio r = exp(log_ratio) of the weights, by quadrature: ∫ φ(y/r) (1 + e^−L) H₂(L) dy.
 
@@ -100,6 +102,7 @@ def _nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (panels + nodes / 64).ravel(), np.tile(weights / 64, 64)
 
 
+@np.errstate(under="ignore")
 def mean_sign_loss() -> float:
     """Mean sign loss of independent Gaussian weights, in bits: 0.3634, where the bound is one half.
 
