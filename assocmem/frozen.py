@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from assocmem.cell import CHUNK_BYTES
 from assocmem.core import checks, files
+from assocmem.core.fixed import Fixed
 from assocmem.core.jit import JIT_DISABLED
 from assocmem.core.threads import MOST_SHARING, share_out
+from assocmem.core.underflow import underflow_is_zero
 from assocmem.features.crelu import CReLUFeatures
 from assocmem.features.readout import add_parts, project_key, recall_gated, take_gated_shares
 
@@ -26,6 +28,8 @@ SMALLEST_BLOCK = 16
 
 _CACHE_LINE = 64  # bytes
 
+SMALLEST_WEIGHT = 1e-30  # the largest weight of an output, below which float32 has no digits left for the others
+
 # Weights from which a recall gains from a second thread, which takes some fifty microseconds to wake.
 SHARED_WEIGHTS = 2**21
 
@@ -36,7 +40,8 @@ SHARED_WEIGHTS = 2**21
 CROSSOVER = {"float32": 8, "float64": 8, "int8": 1024}
 
 
-class FrozenMemory:
+@underflow_is_zero
+class FrozenMemory(Fixed):
     """A memory that can only recall: the literal CReLU weights W₊, W₋, as ``AssociativeMemory.freeze`` returns them.
 
     y = Σ |zᵢ| (W₊[i] if zᵢ ≥ 0 else W₋[i]) + ‖x‖ offset: of the two rows of a unit one is read, so that a recall of
@@ -53,11 +58,6 @@ class FrozenMemory:
         What the 8-bit weights of each block of units are multiplied with; no rows for other weights.
     offset : (value_dim,)
         What multiplies the norm of a key.
-
-    Attributes
-    ----------
-    loss : float or None
-        Relative error of the recalls of a sample, if `freeze` was given one; not saved.
 
     Examples
     --------
@@ -79,13 +79,18 @@ class FrozenMemory:
         self.features = features
         self.weights, self.scale, self.offset = weights, scale, offset
         _refuse_other_arrays(self)
-        self.loss: float | None = None
+        self._loss: float | None = None
         self._folded: tuple[NDArray[Any], NDArray[Any] | None] | None = None
         self._workspaces: list[tuple[Any, ...]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but arrays that are only for working in."""
         return {**vars(self), "_workspaces": []}
+
+    @property
+    def loss(self) -> float | None:
+        """Relative error of the recalls of a sample, if `freeze` was given one; not saved."""
+        return self._loss
 
     @property
     def key_dim(self) -> int:
@@ -172,7 +177,8 @@ class FrozenMemory:
         if self.method(len(rows)) == "gated":
             self._recall_gated(rows, values)
         else:
-            self._recall_folded(rows, values)
+            with np.errstate(under="ignore"):
+                self._recall_folded(rows, values)
         return values[0] if single and out is None else values
 
     def _recall_gated(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
@@ -313,6 +319,7 @@ def frozen(features: CReLUFeatures, weights: NDArray[Any], precision: str, sampl
     dtype = "float64" if precision == "float64" else "float32"
     served = CReLUFeatures(**{**features.configuration(), "dtype": dtype})
     literal, offset = features.unfold(weights)
+    _refuse_vanishing(literal, precision)
     exact = None if sample is None else features.fold(sample) @ weights
     narrow, scale = quantised(literal, precision)
     if precision == "int8":
@@ -321,8 +328,9 @@ def frozen(features: CReLUFeatures, weights: NDArray[Any], precision: str, sampl
         offset = offset - 0.5 * served.mean_response * (rounded - literal.sum(axis=(0, 1), dtype=np.float64))
     memory = FrozenMemory(served, narrow, scale, cast_finite("offset", offset, dtype))
     if sample is not None and exact is not None:
-        difference = np.linalg.norm(memory.recall(sample) - exact)
-        memory.loss = float(difference / (np.linalg.norm(exact) or 1.0))
+        unit = float(np.abs(exact).max(initial=0.0)) or 1.0  # no square leaves the number range
+        difference = np.linalg.norm((memory.recall(sample) - exact) / unit)
+        memory._loss = float(difference / (np.linalg.norm(exact / unit) or 1.0))
     return memory
 
 
@@ -380,6 +388,18 @@ def cast_finite(name: str, array: NDArray[Any], dtype: Any) -> NDArray[Any]:
             f"scale the values down"
         )
     return narrow
+
+
+def _refuse_vanishing(literal: NDArray[Any], precision: str) -> None:
+    """Refuse weights (2, m, v) of an output that would be 0, or lose digits, below the range of float32."""
+    largest = np.abs(literal).max(axis=(0, 1), initial=0.0)
+    lost = (largest > 0) & (largest < SMALLEST_WEIGHT)
+    if precision != "float64" and literal.dtype == np.float64 and lost.any():
+        output = int(np.argmax(lost))
+        raise ValueError(
+            f"the weights of output {output} are at most {largest[output]:.2g}, where float32 loses their digits; "
+            f"freeze the memory as float64, or scale the values up or the keys down"
+        )
 
 
 def quantised(literal: NDArray[Any], precision: str) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -17,7 +17,7 @@ import assocmem.frozen
 from assocmem import AssociativeMemory, FrozenMemory, Ridge
 from assocmem.core.threads import MOST_SHARING
 from tests import naive
-from tests.helpers import FIRST_KEYS, FIRST_VALUES, RULES, pairs, relative
+from tests.helpers import RULES, pairs, relative
 
 PRECISIONS = {"float64": 1e-9, "float32": 1e-4, "int8": 0.03}
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)
@@ -178,7 +178,7 @@ def test_files_that_are_no_frozen_memories_are_refused(tmp_path):
         FrozenMemory.load(path)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         FrozenMemory.load(tmp_path / "nothing")
-    frozen.features = stored(seed=1).features  # another projection than the weights were made for
+    vars(frozen)["features"] = stored(seed=1).features  # another projection than the weights were made for
     frozen._configuration = lambda: {**memory.freeze()._configuration()}
     frozen.save(path)
     with pytest.raises(ValueError, match="its configuration and signs are not those"):
@@ -315,7 +315,20 @@ def test_a_child_forked_while_another_thread_holds_the_pool_recalls():
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING_WITH_THE_POOL], check=True, timeout=60)
 
 
-def test_weights_that_float32_does_not_know_are_frozen_as_zero():
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_weights_that_float32_would_lose_are_refused(precision):
+    keys, values = pairs(20, 8, 2)
     memory = AssociativeMemory(8, 2)
-    memory.store(FIRST_KEYS[:3], 1e-46 * FIRST_VALUES[:3])
-    assert (memory.freeze("int8").recall(FIRST_KEYS[:3]) == 0).all()
+    memory.store(keys, values * [1.0, 1e-50])
+    with pytest.raises(ValueError, match=r"weights of output 1 are at most .*float32 loses their digits.*as float64"):
+        memory.freeze(precision)
+    assert memory.freeze("float64", sample=keys).loss < 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e150])
+def test_the_loss_is_measured_at_every_scale(scale):
+    keys, values = pairs(300, 8, 2)
+    memory = AssociativeMemory(8, 2, rule=Ridge(1.0))
+    memory.store(keys, scale * values / 10)
+    loss = memory.freeze("float64", sample=keys).loss
+    assert 0 < loss < 1e-12

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from assocmem.core import checks
+from assocmem.core.fixed import Fixed
 from assocmem.core.jit import kernel, reduction
 from assocmem.core.threads import run_in_row_blocks
 from assocmem.features.hadamard import MIN_BLOCK_SIZE, HadamardProjection, copy_into, project_block
@@ -37,7 +38,7 @@ def crelu(x: ArrayLike, axis: int = -1) -> NDArray[Any]:
     >>> crelu([1.0, -2.0])
     array([1., 0., 0., 2.])
     """
-    array = _as_real(x)
+    array = _as_real("entries of x", x)
     _refuse_missing_axis(array, axis)
     # Not np.maximum(x, 0): this form keeps the sign of a negative zero, so that the inverse is exact to the last bit.
     return np.concatenate([np.where(array < 0, 0, array), np.where(array < 0, -array, 0)], axis).astype(
@@ -64,7 +65,7 @@ def inverse_crelu(features: ArrayLike, axis: int = -1) -> NDArray[Any]:
     >>> inverse_crelu(crelu([1.0, -2.0]))
     array([ 1., -2.])
     """
-    array = _as_real(features)
+    array = _as_real("features", features)
     _refuse_missing_axis(array, axis)
     if array.shape[axis] % 2:
         raise ValueError(f"axis {axis} must have an even length, the two halves of crelu, got {array.shape[axis]}")
@@ -72,13 +73,8 @@ def inverse_crelu(features: ArrayLike, axis: int = -1) -> NDArray[Any]:
     return np.asarray(positive - negative)
 
 
-def _as_real(x: ArrayLike) -> NDArray[Any]:
-    try:
-        array = np.asarray(x)
-    except ValueError:
-        raise ValueError("x has rows of different lengths; expected an array. Pad the rows") from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"x has dtype {array.dtype}; expected real numbers")
+def _as_real(name: str, x: ArrayLike) -> NDArray[Any]:
+    array = checks.read_array(name, x)
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
@@ -152,7 +148,7 @@ def _fold_rows(
         fold_key(keys[n], bias, signs, linear, scale, mean, folded[n], padded, x, y)
 
 
-class CReLUFeatures:
+class CReLUFeatures(Fixed):
     """The feature maps of a memory: random orthogonal projection, CReLU, and its folded form.
 
     The literal features φ(x) = crelu(P x) have 2m coordinates and rank D = d + m. The folded features have D
@@ -325,7 +321,7 @@ class CReLUFeatures:
         offset : (value_dim,)
             Zero unless the features are whitened.
         """
-        folded = np.ascontiguousarray(_as_real(weights), self.dtype)
+        folded = np.ascontiguousarray(_as_real("weights", weights), self.dtype)
         if folded.ndim != 2 or len(folded) != self.rank:
             raise ValueError(
                 f"weights have shape {folded.shape}; expected ({self.rank}, value_dim), a rule's folded weights"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assocmem.core import checks
+from assocmem.core.fixed import Fixed
 from assocmem.core.jit import kernel
 from assocmem.core.limits import refuse_if_too_large
 from assocmem.core.threads import run_in_row_blocks
@@ -141,7 +142,7 @@ def random_signs(n_blocks: int, n: int, seed: int) -> NDArray[np.int8]:
     return signs.reshape(n_blocks, N_ROUNDS, n)
 
 
-class HadamardProjection:
+class HadamardProjection(Fixed):
     """Random orthogonal projection of keys to k·p coordinates, z = P x with PᵀP = k·I exactly.
 
     Keys are padded with zeros to p, the next power of two. Each of the k blocks of P is (H S₃)(H S₂)(H S₁), where H
