@@ -1,5 +1,9 @@
 """Slow, obvious oracles: literal features, plain loops, normal equations. Nothing here imports the package."""
 
+import math
+from fractions import Fraction
+
+import mpmath
 import numpy as np
 from scipy.linalg import hadamard
 from scipy.special import erfc
@@ -112,6 +116,52 @@ def smallest_change(metric, fixed, errors):
     return np.linalg.solve(system, right)[:rank]
 
 
+def edited_ridge(features, values, alpha, rows):
+    """Weights under edits, rows of (features, value, penalty, metric or None), by dense systems one after the other.
+
+    Exact rows without a metric are constraints, soft ones pairs of weight 1 / penalty. Rows with a metric move the
+    weights along the inverse of the metric times their features, all at once; what this does to other exact rows is
+    mended by the smallest change in the metric of what is stored.
+    """
+    rank = features.shape[1]
+    soft = [(f / np.sqrt(p), v / np.sqrt(p)) for f, v, p, m in rows if m is None and p > 0]
+    exact = [(f, v) for f, v, p, m in rows if m is None and p == 0]
+    features = np.vstack([features, *(f for f, _ in soft)])
+    values = np.vstack([values, *(v for _, v in soft)])
+    fixed, targets = np.array([f for f, _ in exact]).reshape(-1, rank), [v for _, v in exact]
+    targets = np.array(targets).reshape(-1, values.shape[1])
+    weights = constrained_ridge(features, values, alpha, fixed, targets)
+    moving = [row for row in rows if row[3] is not None]
+    if not moving:
+        return weights
+    table = np.array([f for f, _, _, _ in moving])
+    directions = np.array([np.linalg.solve(m, f) for f, _, _, m in moving])
+    system = table @ directions.T + np.diag([p for _, _, p, _ in moving])
+    weights = weights + directions.T @ np.linalg.solve(system, np.array([v for _, v, _, _ in moving]) - table @ weights)
+    exact += [(f, v) for f, v, p, m in moving if p == 0]
+    if not exact:
+        return weights
+    fixed, targets = np.array([f for f, _ in exact]), np.array([v for _, v in exact])
+    metric = features.T @ features + alpha * np.eye(rank)
+    return weights + smallest_change(metric, fixed, targets - fixed @ weights)
+
+
+def least_cost(metric, fixed, errors, digits=100):
+    """Least tr X' M X with fixed @ X = errors, tr E'(F M^-1 F')^-1 E, with a hundred digits."""
+    with mpmath.workdps(digits):
+        m, f, e = (mpmath.matrix(table.tolist()) for table in (metric, fixed, errors))
+        product = e.T * mpmath.inverse(f * mpmath.inverse(m) * f.T) * e
+        return float(sum(product[i, i] for i in range(e.cols)))
+
+
+def cost(metric, change, digits=100):
+    """tr X' M X, with a hundred digits."""
+    with mpmath.workdps(digits):
+        m, x = (mpmath.matrix(table.tolist()) for table in (metric, change))
+        product = x.T * m * x
+        return float(sum(product[i, i] for i in range(x.cols)))
+
+
 def fading_ridge(features, values, alpha, decay):
     """Normal equations in which pair i of N weighs decay^(N-1-i), and the penalty stays."""
     weight = decay ** np.arange(len(features) - 1, -1, -1.0)[:, None]
@@ -125,14 +175,30 @@ def effective_number(n, factor):
     return sum(weights) ** 2 / sum(w * w for w in weights)
 
 
-def fading_gcv(features, values, alpha, decay):
-    """Score of a penalty: weighted residual sum of squares over (1 - df/n)^2, n the effective number of pairs."""
-    weight = decay ** np.arange(len(features) - 1, -1, -1.0)[:, None]
-    weights = fading_ridge(features, values, alpha, decay)
-    rss = (weight * (values - features @ weights) ** 2).sum()
-    gram = features.T @ (weight * features)
+def left_out_score(features, values, alpha, decay=1.0):
+    """Sum of w times the squared error of each pair, predicted by a fit to the others, over the sum of w."""
+    weight = decay ** np.arange(len(features) - 1, -1, -1.0)
+    total = 0.0
+    for i in range(len(features)):
+        rest = np.arange(len(features)) != i
+        gram = features[rest].T @ (weight[rest, None] * features[rest]) + alpha * np.eye(features.shape[1])
+        weights = np.linalg.solve(gram, features[rest].T @ (weight[rest, None] * values[rest]))
+        total += weight[i] * ((values[i] - features[i] @ weights) ** 2).sum()
+    return total / weight.sum()
+
+
+def gcv_score(features, values, alpha, decay=1.0):
+    """The same with w l / (1 + w l) for every leverage, where the l of all pairs alike gives their sum."""
+    weight = decay ** np.arange(len(features) - 1, -1, -1.0)
+    errors = values - features @ fading_ridge(features, values, alpha, decay)
+    gram = features.T @ (weight[:, None] * features)
     freedom = np.trace(np.linalg.solve(gram + alpha * np.eye(len(gram)), gram))
-    return rss / (1 - freedom / effective_number(len(features), decay)) ** 2
+    low, high = -50.0, 50.0  # of log l
+    for _ in range(100):
+        middle = (low + high) / 2
+        likes = weight * np.exp(middle)
+        low, high = (middle, high) if (likes / (1 + likes)).sum() < freedom else (low, middle)
+    return (weight @ (errors**2).sum(axis=1)) / (weight / (1 + weight * np.exp(low)) ** 2).sum()
 
 
 def tail(x):
@@ -205,3 +271,115 @@ def noisy_moments(projection, keys, p, bias, noise):
         on_key = [d * spread**2 / len(key)] * len(key) + [0.0] * bool(bias)
         variances.append(np.concatenate([on_key, (squares - sizes**2) * scale**2]))
     return np.array(means), np.array(variances)
+
+
+# Numbers with 900 binary places, held in Python's integers: the condition numbers of the hard families reach 1e60 and
+# more, which no floating point type of a machine can hold.
+PLACES = 900
+NO_PENALTY = 2.0**-360  # next to the largest square: the minimum-norm solution is the limit, and this is at the limit
+
+_to_fixed = np.frompyfunc(lambda x: (Fraction(float(x)) * 2**PLACES).__floor__(), 1, 1)
+_to_float = np.frompyfunc(lambda x: float(Fraction(x, 2**PLACES)), 1, 1)
+
+
+def product_fixed(left, right):
+    """Product of matrices with 900 binary places, of which those that are 0 everywhere are left out: it is faster."""
+    zeros = [min((int(x & -x).bit_length() - 1 for x in table.flat if x), default=0) for table in (left, right)]
+    product = (left >> zeros[0]).dot(right >> zeros[1])
+    return (product << sum(zeros)) >> PLACES
+
+
+def solve_fixed(matrix, right):
+    """Gaussian elimination of a positive definite matrix (n, n) and right sides (n, v) with 900 binary places."""
+    matrix, right = matrix.copy(), right.copy()
+    n = len(matrix)
+    for k in range(n):
+        factors = (matrix[k + 1 :, k] << PLACES) // matrix[k, k]
+        matrix[k + 1 :, k + 1 :] -= np.multiply.outer(factors, matrix[k, k + 1 :]) >> PLACES
+        right[k + 1 :] -= np.multiply.outer(factors, right[k]) >> PLACES
+    for k in reversed(range(n)):
+        known = matrix[k, k + 1 :].dot(right[k + 1 :]) if k + 1 < n else 0
+        right[k] = ((right[k] << PLACES) - known) // matrix[k, k]
+    return right
+
+
+def exact_ridge(features, values, alpha, decay=1.0):
+    """Ridge weights of rows that are taken as exact numbers; for alpha = 0 the minimum-norm least-squares solution.
+
+    Pair i of N weighs decay^(N-1-i). The smaller of the two systems is solved: of the products of features (D, D), or
+    of rows (N, N). The unit of each side is a power of two, so that nothing is rounded when it is taken.
+    """
+    n, rank = features.shape
+    if n == 0 or not values.any():
+        return np.zeros((rank, values.shape[1]))
+    unit, size = (2.0 ** np.ceil(np.log2(float(np.abs(table).max()))) for table in (features, values))
+    rows, targets = _to_fixed(features.astype(float) / unit), _to_fixed(values.astype(float) / size)
+    if decay != 1.0:
+        # 200 places are enough for a weight, and keep the products short.
+        weight = [math.isqrt((Fraction(decay) ** age * 2**400).__floor__()) for age in range(n - 1, -1, -1)]
+        rows, targets = (np.array(weight, object)[:, None] * table >> 200 for table in (rows, targets))
+    penalty = (Fraction(float(alpha)) / Fraction(float(unit)) ** 2 * 2**PLACES).__floor__()
+    left = rows if n < rank else rows.T
+    system = product_fixed(left, left.T)
+    system[np.diag_indices(len(system))] += penalty or (Fraction(NO_PENALTY) * 2**PLACES).__floor__()
+    if n < rank:
+        weights = product_fixed(rows.T, solve_fixed(system, targets))
+    else:
+        weights = solve_fixed(system, product_fixed(left, targets))
+    return _to_float(weights).astype(float) * (size / unit)
+
+
+def exact_hebbian(features, values, decay=1.0):
+    """The sum of outer products with 900 binary places; each row in units of its own size, since that cancels out."""
+    size = float(np.abs(values).max(initial=0.0)) or 1.0
+    weights = np.zeros((features.shape[1], values.shape[1]), object)
+    for age, row, value in zip(range(len(features) - 1, -1, -1), features, values, strict=True):
+        unit = 2.0 ** np.ceil(np.log2(float(np.abs(row).max())))
+        f, v = _to_fixed(row.astype(float) / unit), _to_fixed(value.astype(float) / size)
+        share = (Fraction(decay) ** age / Fraction(unit) * 2**PLACES).__floor__()
+        weights += np.multiply.outer((f * share) // (f.dot(f) >> PLACES), v) >> PLACES
+    return _to_float(weights).astype(float) * size
+
+
+def least_squares_by_qr(features, values, alpha, digits=60):
+    """Ridge weights by Householder QR of the rows below which √α I stands, in mpmath; for independent rows or columns.
+
+    With alpha = 0 and fewer rows than columns the minimum-norm solution, by QR of the transpose.
+    """
+    with mpmath.workdps(digits):
+        n, rank = features.shape
+        rows, targets = mpmath.matrix(features.tolist()), mpmath.matrix(values.tolist())
+        if alpha == 0 and n < rank:
+            q, r = mpmath.qr(rows.T, mode="skinny")
+            weights = q * (mpmath.inverse(r.T) * targets)
+        else:
+            stacked = mpmath.zeros(n + rank, rank)
+            right = mpmath.zeros(n + rank, values.shape[1])
+            stacked[:n, :], right[:n, :] = rows, targets
+            stacked[n:, :] = mpmath.sqrt(mpmath.mpf(float(alpha))) * mpmath.eye(rank)
+            q, r = mpmath.qr(stacked, mode="skinny")
+            weights = mpmath.inverse(r) * (q.T * right)
+        return np.array(weights.tolist(), float)
+
+
+def relative_distance(got, exact):
+    """‖got − exact‖ / ‖exact‖ in the Frobenius norm, whatever their size; infinite next to weights of 0."""
+    size = np.abs(exact).max(initial=0.0)
+    if not np.isfinite(got).all():
+        return np.inf
+    if size == 0.0:
+        return np.inf if np.any(got) else 0.0
+    return float(np.linalg.norm((got.astype(float) - exact) / size) / np.linalg.norm(exact / size))
+
+
+def left_out(features, values, row, alpha):
+    """Error with which a pair is recalled by the least-squares solution of the other rows: no sums, no hat matrix."""
+    others = np.arange(len(features)) != row
+    kept, targets = features[others], values[others]
+    if alpha:
+        kept = np.vstack([kept, np.sqrt(alpha) * np.eye(features.shape[1])])
+        targets = np.vstack([targets, np.zeros((features.shape[1], values.shape[1]))])
+    elif len(kept) <= kept.shape[1]:  # all are met: the lengths of rows do not matter, but cost digits
+        lengths = np.linalg.norm(kept, axis=1)[:, None]
+        kept, targets = kept / lengths, targets / lengths
+    return values[row] - features[row] @ np.linalg.lstsq(kept, targets, rcond=1e-14)[0]
