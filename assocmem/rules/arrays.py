@@ -114,15 +114,18 @@ class Solution:
     Parameters
     ----------
     solver : str
-        "Cholesky", "iterated Tikhonov", "updated inverse", or "none" for rules that solve nothing.
-    alpha : float or None
-        The penalty; None for a rule without one.
+        "Cholesky", "iterated Tikhonov", "updated inverse", "eigenvectors", or "none" for rules that solve nothing.
+    alpha : float, (v,) or None
+        The penalty, or one for every output; None for a rule without one.
     shift : float
         What was added to the diagonal beyond the penalty, and taken back by iteration.
     passes : int
         Iterations that took it back.
     condition : float
         Estimate of the condition number, in the 1-norm, of the matrix that was factorised; NaN where none was.
+    unexplained : float
+        Largest share of a column of Q = Σ ψvᵀ that the weights leave over, although the penalty does not explain it:
+        above 0 where keys are too near, or too different in length, to be told apart.
     """
 
     solver: str = "none"
@@ -130,6 +133,7 @@ class Solution:
     shift: float = 0.0
     passes: int = 0
     condition: float = math.nan
+    unexplained: float = 0.0
 
 
 def effective_number(n: int, factor: float) -> float:
@@ -140,8 +144,3 @@ def effective_number(n: int, factor: float) -> float:
     """
     half = -0.5 * math.log(factor)
     return math.tanh(n * half) / math.tanh(half) if half > 0.0 else float(n)
-
-
-def roundings(n_rows: int) -> float:
-    """Independent roundings of a sum that a block of rows is added to, as their errors add."""
-    return math.sqrt(1.0 + n_rows / ROWS_ROUNDED_ONCE)

@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from assocmem.core.interrupts import Uninterrupted
 from assocmem.rules.arrays import Arrays, Shape, Solution
+from assocmem.rules.ledger import Ledger
 from assocmem.rules.sums import Sums
 
 if TYPE_CHECKING:
@@ -28,22 +28,20 @@ class State(Arrays):
         Sizes of the memory.
     n_stored : int
         Pairs stored and not forgotten; `Rule.store` counts them.
+    ledger : Ledger or None
+        Digests of these pairs, for a memory that keeps them; rules have nothing to do with it.
     whole : bool
         False while arrays are changed in place, and for good if that was cut off.
     """
 
     shape: Shape
     n_stored: int = field(default=0, kw_only=True)
+    ledger: Ledger | None = field(default=None, kw_only=True)
     whole: ClassVar[bool] = True
 
     @property
     def sums(self) -> Sums | None:
         """The sums over all pairs, for rules that keep them."""
-        return None
-
-    @property
-    def regularised_inverse(self) -> NDArray[np.float64] | None:
-        """A copy of (G + αI)⁻¹, lower triangle, for rules that keep it up to date."""
         return None
 
     @property
@@ -196,6 +194,10 @@ class AdditiveRule(Rule):
         """Replace the values of pairs, in a private copy of a state."""
         self.remove(state, features, old)
         self.store(state, features, new)
+
+    def resolve(self, state: State, before: State) -> None:
+        """Recompute the solution of a private copy of a state that differs from an earlier one in values alone."""
+        self.recompute(state)
 
     def for_parts(self) -> AdditiveRule:
         """Return the rule by which other processes gather pairs; `merge` takes its states as `other`."""

@@ -23,6 +23,9 @@ MIN_ROWS = 64  # of a matrix, per thread that adds to it
 # dsyrk and dpotrf at D = 20 480 (at 18 432 it does not).
 LARGEST_GRAM = 16_384
 PANEL = 2048
+# Columns of a product that are computed twice, and what the spectral norm may be above that of independent errors: at
+# most 3.5 times in keys of twelve kinds.
+PROBED, PROBE_MARGIN = 16, 5.0
 MIN_SQUARED = 500_000  # numbers, per thread that squares them
 
 
@@ -48,22 +51,25 @@ def add_gram(gram: Matrix64, features: Matrix64, factor: float = 1.0) -> None:
         blas.dsyrk(factor, features.T, beta=1.0, c=gram.T, overwrite_c=1)
 
 
-def _add_gram_by_panels(gram: Matrix64, features: Matrix, factor: float) -> None:
-    """`add_gram`, a few rows of the triangle at a time; with float32 features in single precision."""
+def _add_gram_by_panels(gram: Matrix64, features: Matrix, factor: float) -> float:
+    """`add_gram`, a few rows of the triangle at a time; with float32 features in single precision. At least ‖FᵀF‖."""
+    total = 0.0
     for first in range(0, len(gram), PANEL):
         rows = slice(first, first + PANEL)
         panel = features[:, rows].T @ features[:, : first + PANEL]
         gram[rows, : first + PANEL] += np.float64(factor) * panel
+        total = float(np.hypot(total, np.sqrt(2) * norm(panel)))
+    return total
 
 
-def add_gram_single(gram: Matrix64, features: NDArray[np.float32], factor: float = 1.0) -> None:
-    """`add_gram` with a product in single precision, which takes half the time: each entry is off by about 1e-7."""
+def add_gram_single(gram: Matrix64, features: NDArray[np.float32], factor: float = 1.0) -> float:
+    """`add_gram` with a product in single precision, which takes half the time; the Frobenius norm of the product."""
     if len(gram) > LARGEST_GRAM:
-        _add_gram_by_panels(gram, features, factor)
-        return
+        return _add_gram_by_panels(gram, features, factor)
     single = np.empty(gram.shape, np.float32)
     blas.ssyrk(factor, features.T, beta=0.0, c=single.T, overwrite_c=1)
     run_in_row_blocks(_add_lower, len(gram), MIN_ROWS, single, gram)
+    return symmetric_norm(single)
 
 
 @kernel
@@ -87,6 +93,26 @@ def _scale_lower(start: int, stop: int, matrix: NDArray[Any], factor: float, sca
         row, scaled_row = matrix[i], scaled[i]
         for j in range(i + 1):
             scaled_row[j] = factor * row[j]
+
+
+def symmetric_norm(matrix: NDArray[Any]) -> float:
+    """Frobenius norm of a symmetric matrix (D, D), lower triangle given, also where squares leave the number range."""
+    unit = float(np.abs(matrix.diagonal()).max(initial=0.0)) or float(np.abs(matrix).max(initial=0.0))
+    if unit == 0.0 or not np.isfinite(unit):
+        return unit
+    squares = np.zeros(len(matrix))
+    run_in_row_blocks(_square_lower, len(matrix), MIN_ROWS, matrix, unit, squares)
+    return unit * float(np.sqrt(squares.sum()))
+
+
+@reduction
+def _square_lower(start: int, stop: int, matrix: NDArray[Any], unit: float, squares: NDArray[Any]) -> None:
+    for i in range(start, stop):
+        row, below, diagonal = matrix[i], 0.0, np.float64(matrix[i, i]) / unit
+        for j in range(i):
+            share = row[j] / unit
+            below += share * share
+        squares[i] = 2 * below + diagonal * diagonal
 
 
 def symmetric_product(matrix: Matrix64, columns: Matrix64) -> Matrix64:
@@ -132,6 +158,18 @@ def invert_from_cholesky(factor: Matrix64) -> None:
     lapack.dpotri(factor.T, overwrite_c=1)
 
 
+def eigenvalues_below(matrix: Matrix64, bound: float) -> int:
+    """Number of eigenvalues of a symmetric matrix below a bound: as many as M − bound I has negative pivots.
+
+    By Sylvester's law of inertia; a pivot of two rows has one eigenvalue of each sign (Bunch and Kaufman 1977).
+    """
+    shifted = np.array(matrix.T, order="F")
+    shifted.T.reshape(-1)[:: len(matrix) + 1] -= bound
+    factor, pivots, _ = lapack.dsytrf(shifted, lower=0, overwrite_a=1)
+    single = pivots > 0
+    return int((factor.diagonal()[single] < 0.0).sum()) + int((~single).sum()) // 2
+
+
 def reciprocal_condition(factor: Matrix64, norm: float) -> float:
     """Estimate 1 / condition number of a matrix of this 1-norm from what `cholesky` left."""
     estimate, _ = lapack.dpocon(factor.T, norm)
@@ -151,6 +189,24 @@ def norm(matrix: Matrix) -> float:
     """Frobenius norm, also of numbers whose squares would leave the number range."""
     nrm2 = blas.snrm2 if matrix.dtype == np.float32 else blas.dnrm2
     return float(nrm2(np.ascontiguousarray(matrix).reshape(-1)))
+
+
+def column_norms(columns: Matrix64) -> NDArray[np.float64]:
+    """Lengths (n,) of columns (D, n), also where their squares leave the number range."""
+    sizes = np.abs(columns).max(axis=0, initial=0.0)
+    return np.asarray(sizes * np.linalg.norm(columns / np.where(sizes > 0, sizes, 1.0), axis=0))
+
+
+def single_noise(features: NDArray[np.float32]) -> float:
+    """Spectral norm of what FᵀF (D, D) loses in single precision, measured on a few of its columns.
+
+    No formula tells it: equal rows are rounded alike, rows of one sign more than others, and kernels sum in any order.
+    """
+    rank = features.shape[1]
+    some = np.random.default_rng(0).choice(rank, min(PROBED, rank), replace=False)
+    exact = features.astype(np.float64)
+    lost = features.T @ np.ascontiguousarray(features[:, some]) - exact.T @ exact[:, some]
+    return PROBE_MARGIN * norm(lost) * 2 / float(np.sqrt(len(some)))
 
 
 def row_squares(rows: Matrix) -> Matrix:

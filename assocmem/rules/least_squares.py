@@ -49,21 +49,13 @@ class LeastSquaresRule(AdditiveRule):
         sums_of(state).add(features, values, -1.0)
         state.n_stored -= len(features)
 
-    def exchange(self, state: State, features: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> None:
-        """Replace values in the sums: Q ← Q + Fᵀ(new − old), while G stays as it is to the last bit."""
-        sums_of(state).exchange(features, old, new)
-
-    def check_removed(self, before: State, after: State) -> None:
-        """Refuse sums that no pairs can have."""
-        sums_of(before).check_removed(sums_of(after), after.n_stored)
-
     def n_effective(self, state: State) -> float:
         """Return the effective number of pairs of weight decay^age."""
         return effective_number(state.n_stored, self.decay)
 
-    def error_bound(self, state: State, weights: NDArray[Any]) -> float:
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float | None:
         """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
-        return sums_of(state).error_bound(weights, self.alpha_for(state) or 0.0)
+        return sums_of(state).error_bound(weights, self.alpha_for(state) or 0.0, state.n_stored)
 
     def law(self, load: float, kappa: float, gap: float, penalty: float) -> tuple[Recalled, Any] | None:
         """Return the law of ridge regression; None where the past fades."""

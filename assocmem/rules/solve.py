@@ -1,4 +1,4 @@
-"""Solving (G + αI) U = Q from the sums of the ridge rule, and choosing α from them."""
+"""Solving (G + αI) U = Q from the sums of the ridge rule, and bounding what rounding has made of the solution."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from assocmem.rules.arrays import Solution
@@ -14,31 +13,35 @@ from assocmem.rules.blas import (
     Matrix64,
     cholesky,
     cholesky_solve,
+    eigenvalues_below,
     reciprocal_condition,
     row_squares,
     scaled_lower,
+    symmetric_norm,
     symmetric_product,
 )
 
+EPS = float(np.finfo(np.float64).eps)
+
 # Shifts of the Gram matrix, as shares of its mean eigenvalue, from which the solution for a smaller penalty is reached
 # by iteration: each pass shrinks the error in a direction with eigenvalue s by shift / (s + shift), and leaves rounding
-# of about 1e-16 / shift in directions that hold nothing. The first is the more accurate and is enough up to a load of
-# about 0.97; the second is tried where the first does not converge; the others only where Cholesky fails.
-SHIFTS = (1e-6, 1e-8, 1e-7, 1e-5, 1e-4, 1e-3)
+# of about 1e-16 / shift in directions that hold nothing. The larger are the more accurate, and enough up to a load of
+# about 0.97; the smaller are tried where pairs are nearly alike.
+SHIFTS = (1e-6, 1e-8, 1e-10, 1e-12)
 MAX_PASSES = 12
 CONVERGED = 1e-13  # residual, as a share of what rounding could still reach
 
-# Penalties that generalised cross-validation considers, as powers of ten of the largest eigenvalue.
-GCV_EXPONENTS = np.arange(-12.0, 3.01, 0.25)
-
 SMALLEST_LEVEL = 1e-300  # its inverse is a number
-
 LARGEST_RATIO = 1e150  # of a penalty to the mean eigenvalue: its square is a number
 
-# Noise in the sums, next to their mean eigenvalue, from which single precision has left it: nothing smaller is known.
-BLURRED = 1e-9
-
-CLEARING_PASSES = 3  # by which a shift of 1e-8 shrinks what is held by 1e-9 or more
+SAFE = 30  # times the rounding of G, by which a shift must exceed it for Cholesky to be reliable
+EMPTY = 100  # times the rounding of G, below which a direction holds nothing
+CLEARING_PASSES = 12  # at most, by which what is held is taken out of a vector
+N_PROBES = 8  # random vectors that measure an inverse
+TOLERATED = 10  # times the residual that rounding leaves
+VERIFYING_SHIFT = 1e-10  # below which what was deleted is not looked for: rounding would be taken for it
+CAUTION = 4.5  # times an estimated error, as a bound
+TAKEN_BACK = 3  # times that a shift is taken back where a bound is estimated
 
 NOT_SEMIDEFINITE = (
     "the Gram matrix is not positive semidefinite, so it is no sum over stored pairs; start a new memory, or load the "
@@ -49,6 +52,22 @@ NOT_SEMIDEFINITE = (
 def mean_eigenvalue(gram: Matrix64) -> float:
     """Mean of the diagonal; divided before it is summed, which cannot overflow."""
     return float((gram.diagonal() / len(gram)).sum())
+
+
+def times_scaled(gram: Matrix64, columns: Matrix64, level: float) -> Matrix64:
+    """G / level times columns (D, n), where G times columns may leave the number range."""
+    root = np.sqrt(level)
+    return np.asarray(symmetric_product(gram, columns / root) / root)
+
+
+def least_shift(gram: Matrix64, noise: float) -> float:
+    """Shift, as a share of the mean eigenvalue, with which Cholesky succeeds although rounding has blurred G."""
+    return (SAFE * noise + 8 * EPS * symmetric_norm(gram)) / mean_eigenvalue(gram)
+
+
+def smallest_shift(gram: Matrix64, noise: float) -> float:
+    """The least shift with which a solution is reliable."""
+    return max(SHIFTS[-1], least_shift(gram, noise))
 
 
 @dataclass(frozen=True)
@@ -85,15 +104,27 @@ class Regularised:
         """Solve (G / level + shift · I) X = columns (D, n) -> (D, n), column-major."""
         return cholesky_solve(self.factor, columns)
 
-    def outside(self, columns: Matrix64) -> Matrix64:
-        """Parts of columns (D, n) in directions that G does not hold."""
+    def outside(self, columns: Matrix64, gram: Matrix64, noise: float) -> tuple[Matrix64, bool]:
+        """Parts of columns (D, n) in directions that G does not hold, and whether they can be told from the others.
+
+        shift (G + shift I)⁻¹ leaves a vector as it is where G holds nothing, and shrinks it by shift / (s + shift)
+        where it holds s: repeated until what is left is empty to rounding.
+        """
+        empty = EMPTY * (noise / self.level + EPS * np.sqrt(len(gram)))
+        unit = np.abs(columns).max(initial=0.0) or 1.0  # no square leaves the number range
+        left = columns / unit
+        sizes = np.linalg.norm(left, axis=0)
         for _ in range(CLEARING_PASSES):
-            columns = self.shift * self.solve(columns)
-        return columns
+            left = self.shift * self.solve(left)
+            lengths = np.linalg.norm(left, axis=0)
+            held = np.linalg.norm(times_scaled(gram, left, self.level), axis=0)
+            if (held <= empty * lengths + EPS * CONVERGED * sizes).all():
+                return left * unit, True
+        return left * unit, False
 
 
 def solve(
-    gram: Matrix64, cross: Matrix64, alpha: float, rounding: float = 0.0, rounding_cross: float = 0.0
+    gram: Matrix64, cross: Matrix64, alpha: float, noise: float = 0.0, noise_cross: NDArray[np.float64] | float = 0.0
 ) -> tuple[Matrix64, Solution]:
     """Solve (gram + alpha I) U = cross by Cholesky; for alpha near or at 0 by iterated Tikhonov.
 
@@ -102,13 +133,13 @@ def solve(
     gram : (D, D) float64
         Lower triangle of a positive semidefinite matrix.
     cross : (D, v) float64
-        In the range of `gram`.
+        In the range of `gram`, but for rounding: what is outside of it would be divided by the shift, and is left out.
     alpha : float
         At 0 the solution of minimum norm.
-    rounding : float
-        Mean eigenvalue of `gram` times how often it has been rounded, as independent errors add.
-    rounding_cross : float
-        Norm of `cross` times how often it has been rounded.
+    noise : float
+        Spectral norm of the rounding in `gram`.
+    noise_cross : (v,) or float
+        Norm of the rounding in each column of `cross`.
 
     Returns
     -------
@@ -120,128 +151,217 @@ def solve(
         If the matrix is not positive semidefinite even to rounding.
     """
     level = mean_eigenvalue(gram)
-    size = float(np.abs(cross).max(initial=0.0))
-    if level == 0.0 or size == 0.0:
+    sizes = np.abs(cross).max(axis=0, initial=0.0)
+    if level == 0.0 or not sizes.any():
         return np.zeros_like(cross), Solution("none", alpha)
     if alpha / LARGEST_RATIO > level:  # next to such a penalty nothing is stored
         return np.ascontiguousarray(cross / alpha), Solution("Cholesky", alpha)
-    # Both of size 1, whatever the units of keys and values: no square below leaves the number range.
-    penalty, target, unit = alpha / level, cross / size, size / level
-    noise = np.finfo(np.float64).eps * max(rounding / level, 1.0)
-    if penalty >= SHIFTS[0] and (regularised := Regularised.of(gram, [penalty])) is not None:
-        solution = regularised.solve(target)
-        if noise < BLURRED:
-            solution = _without_null_space(regularised, noise, solution, keep_more=True)
-        return np.ascontiguousarray(solution * unit), Solution("Cholesky", alpha)
-    lost = float(np.finfo(np.float64).eps) * (rounding_cross / size) / float(np.linalg.norm(target))
-    tolerance = max(CONVERGED, noise, lost)
-    best = None
-    for shift in SHIFTS:
-        if best is not None and shift > SHIFTS[1]:
-            break
-        if (regularised := Regularised.of(gram, [penalty + shift])) is not None:
-            best, passes, converged = _iterate(regularised, gram / level, penalty, target, tolerance)
-            found = Solution("iterated Tikhonov", alpha, shift * level, passes)
+    # Every output and G of size 1, whatever the units of keys and values: no square below leaves the number range.
+    sizes[sizes == 0.0] = 1.0
+    target, unit = cross / sizes, sizes / level
+    problem = _Problem(gram, alpha / level, target, level, noise, noise_cross / sizes)
+    smallest = smallest_shift(gram, noise)
+    if problem.penalty >= max(SHIFTS[0], smallest):
+        solution, found = problem.directly()
+    else:
+        solution, found = problem.by_iteration(smallest)
+    return np.ascontiguousarray(solution * unit), found
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """(G / level + penalty I) U = target, every column of the target of size 1."""
+
+    gram: Matrix64
+    penalty: float
+    target: Matrix64
+    level: float
+    noise: float
+    noise_target: NDArray[np.float64]
+
+    def directly(self) -> tuple[Matrix64, Solution]:
+        """Solve with the factor of what is asked, and one correction of its rounding."""
+        regularised = Regularised.require(self.gram, [self.penalty])
+        solution = regularised.solve(self.target)
+        solution += regularised.solve(self.residual(solution))
+        return solution, Solution("Cholesky", self.penalty * self.level)
+
+    def by_iteration(self, smallest: float) -> tuple[Matrix64, Solution]:
+        """Solve with shifts that are taken back, the smallest only where the others do not lead there."""
+        shifts = [shift for shift in SHIFTS if shift > smallest] + [smallest]
+        for shift in shifts:
+            last = shift == smallest
+            allowed = [self.penalty + larger * shift for larger in ((1, 10, 100, 1e3, 1e4) if last else (1,))]
+            found = Regularised.of(self.gram, allowed)
+            if found is None:
+                continue
+            regularised = found
+            beyond = np.zeros_like(self.target)
+            if last and self.penalty < smallest:
+                beyond, told = regularised.outside(self.target, self.gram, self.noise)
+                beyond = beyond if told else np.zeros_like(beyond)
+            solution, passes, converged = self.iterate(regularised, self.target - beyond)
             if converged:
-                best = _without_null_space(regularised, noise, best)
                 break
-    if best is None:
-        raise ValueError(NOT_SEMIDEFINITE)
-    return np.ascontiguousarray(best * unit), found
+        else:
+            if found is None:
+                raise ValueError(NOT_SEMIDEFINITE)
+        added = (regularised.shift - self.penalty) * self.level
+        unexplained = self.unexplained(solution)
+        solver = Solution("iterated Tikhonov", self.penalty * self.level, added, passes, unexplained=unexplained)
+        return self.cleared(regularised, solution), solver
 
+    def telling_apart(self, smallest: float) -> tuple[Regularised, bool]:
+        """The factor with the largest shift that tells directions G holds from those it does not, and whether it does.
 
-def _iterate(
-    regularised: Regularised, gram: Matrix64, penalty: float, target: Matrix64, tolerance: float
-) -> tuple[Matrix64, int, bool]:
-    """Refine what a shifted factor gives towards (gram + penalty I) U = target; passes, and whether it got there."""
-    solution = regularised.solve(target)
-    last_size = np.inf
-    for passes in range(MAX_PASSES):
-        residual = target - symmetric_product(gram, solution) - penalty * solution
-        # The residual tells convergence from rounding in directions that hold nothing, where further steps add noise.
-        reachable = float(np.linalg.norm(target)) + float(np.linalg.norm(solution))
-        if float(np.linalg.norm(residual)) <= tolerance * reachable:
-            return solution, passes, True
-        step = regularised.solve(residual)
-        size = float(np.linalg.norm(step))
-        if size > 0.5 * last_size:
-            break
-        solution += step
-        last_size = size
-    return solution, passes, False
+        The larger the shift, the less rounding it makes of what G holds.
+        """
+        probe = np.random.default_rng(0).standard_normal((len(self.gram), 1))
+        for shift in [*(shift for shift in SHIFTS if shift > smallest), smallest]:
+            regularised = Regularised.of(self.gram, [self.penalty + shift])
+            if regularised is not None and regularised.outside(probe, self.gram, self.noise)[1]:
+                return regularised, True
+        return Regularised.require(self.gram, [self.penalty + smallest * more for more in (1, 10, 100, 1e3)]), False
 
+    def residual(self, solution: Matrix64, target: Matrix64 | None = None) -> Matrix64:
+        """What a solution leaves of the target."""
+        aim = self.target if target is None else target
+        return np.asarray(aim - times_scaled(self.gram, solution, self.level) - self.penalty * solution)
 
-def _without_null_space(
-    regularised: Regularised, noise: float, solution: Matrix64, *, keep_more: bool = False
-) -> Matrix64:
-    """Remove what rounding left of a solution in the null space of G.
+    def reachable(self, solution: Matrix64) -> NDArray[np.float64]:
+        """Length of the residual (v,) that rounding leaves: no solution can be told to be better."""
+        sizes = np.linalg.norm(self.target, axis=0) + np.linalg.norm(solution, axis=0)
+        return np.asarray(
+            CONVERGED * sizes + self.noise / self.level * np.linalg.norm(solution, axis=0) + self.noise_target
+        )
 
-    There, shift (G + shift I)⁻¹ leaves a vector as it is, but for the noise in G, while it shrinks directions with
-    eigenvalue s by shift / (s + shift): repeated, it leaves what is to be removed. Otherwise rounding in the sums
-    would be divided by the shift, and cost other keys half of their digits.
-    """
-    shift = regularised.shift
-    # One combination of the columns tells how many passes it takes, and whether there is anything to remove.
-    left = solution @ np.cos(np.arange(solution.shape[1]))[:, None]
-    size, last_change = float(np.linalg.norm(left)), np.inf
-    passes, slow = 0, 10 * noise * np.sqrt(len(solution)) / shift  # the largest eigenvalue of noise, next to the shift
-    while last_change > max(CONVERGED * size, slow * float(np.linalg.norm(left))):
-        fewer = shift * regularised.solve(left)
-        change = float(np.linalg.norm(left - fewer))
-        if change > 0.5 * last_change:  # the shift is not small next to what is held: it amplifies little rounding
+    def iterate(self, regularised: Regularised, target: Matrix64) -> tuple[Matrix64, int, bool]:
+        """Refine what a shifted factor gives; passes, and whether it got there."""
+        solution = regularised.solve(target)
+        last_size = np.inf
+        for passes in range(MAX_PASSES):
+            residual = self.residual(solution, target)
+            if (np.linalg.norm(residual, axis=0) <= self.reachable(solution)).all():
+                return solution, passes, True
+            step = regularised.solve(residual)
+            size = float(np.linalg.norm(step))
+            if size > 0.5 * last_size:
+                break
+            solution += step
+            last_size = size
+        return solution, passes, False
+
+    def cleared(self, regularised: Regularised, solution: Matrix64) -> Matrix64:
+        """A solution without what rounding left of it where G holds nothing."""
+        # One combination of the columns tells whether there is anything to remove.
+        mixture = solution @ np.cos(np.arange(solution.shape[1]))[:, None]
+        left, told = regularised.outside(mixture, self.gram, self.noise)
+        if not told or not left.any():
             return solution
-        left, last_change, passes = fewer, change, passes + 1
-    if float(np.linalg.norm(left)) <= last_change:  # still shrinking: no part of it stays
-        return solution
-    if keep_more and float(np.linalg.norm(left)) > 10 * slow * size:  # an edit put it there, not rounding
-        return solution
-    left = solution
-    for _ in range(passes):
-        left = shift * regularised.solve(left)
-    return solution - left
+        left, told = regularised.outside(solution, self.gram, self.noise)
+        if self.penalty > 0.0:  # what a penalty keeps there may be more than rounding
+            noise = self.noise_target + self.noise / self.level * np.linalg.norm(solution, axis=0)
+            told = told and bool((self.penalty * np.linalg.norm(left, axis=0) <= TOLERATED * noise).all())
+        return solution - left if told else solution
+
+    def unexplained(self, solution: Matrix64) -> float:
+        """Largest share of a column of the target that is left over, beyond what rounding explains."""
+        left = np.linalg.norm(self.residual(solution), axis=0)
+        share = left / np.linalg.norm(self.target, axis=0).clip(SMALLEST_LEVEL)
+        return float(np.where(left > TOLERATED * self.reachable(solution), share, 0.0).max(initial=0.0))
 
 
 def error_bound(
-    gram: Matrix64, cross: Matrix64, weights: Matrix64, alpha: float, rounding: float, rounding_cross: float
+    gram: Matrix64,
+    cross: Matrix64,
+    weights: Matrix64,
+    alpha: float,
+    noise: float,
+    noise_cross: NDArray[np.float64],
+    n_pairs: float = np.inf,
 ) -> float:
     """Bound the relative distance, in the Frobenius norm, of weights from those of unrounded sums.
 
-    To first order ΔU = (G + αI)⁻¹ (r + ΔQ − ΔG U), with the residual r = Q − (G + αI) U of the solution and the
-    rounding ΔG and ΔQ of the sums, which have been rounded `rounding` / (mean eigenvalue) times, as independent
-    errors add. In directions that hold something the inverse is bounded by the smallest eigenvalue; in the others the
-    weights should be 0, so that what they are is the error.
+    To first order ΔU = R (r + ΔQ − ΔG U) with R = (G + αI)⁻¹, the residual r = Q − (G + αI) U, and the rounding ΔG and
+    ΔQ of the sums; without a penalty R is that of the directions that G holds, and those turn by ΔG R U. The
+    roundings are taken as random: R shrinks a random vector by its Frobenius norm, which a few vectors measure.
+
+    Infinite where nothing is known: without a penalty, where G holds fewer directions than there are pairs. Some keys
+    are then the same, or too near to each other or too short to be told apart, and the sums do not tell which.
 
     References
     ----------
-    Higham (2002), "Accuracy and Stability of Numerical Algorithms", section 7.1, and section 4.2 for sums.
+    Higham (2002), "Accuracy and Stability of Numerical Algorithms", section 7.1, and section 4.2 for sums; Wedin
+    (1973), "Perturbation theory for pseudo-inverses"; Hutchinson (1989) for the norm.
     """
     level = mean_eigenvalue(gram)
-    size, scale = float(np.abs(cross).max(initial=0.0)), float(np.abs(weights).max(initial=0.0))
-    if level == 0.0 or size == 0.0 or scale == 0.0:
+    sizes = np.abs(cross).max(axis=0, initial=0.0)
+    if level == 0.0 or not sizes.any():
         return 0.0
-    eps, times = float(np.finfo(np.float64).eps), rounding / level
-    scaled, penalty, solution, target = gram / level, alpha / level, weights / scale, cross / size
-    spectrum = scipy.linalg.eigvalsh(scaled, lower=True, check_finite=False)
-    gram_error = eps * times * float(np.linalg.norm(spectrum))
-    held = spectrum[spectrum > 10 * gram_error]
-    shift = _safe_shift(rounding, level)
-    regularised = Regularised.of(gram, [shift])
-    if not len(held) or regularised is None:
+    sizes[sizes == 0.0] = 1.0
+    unit = sizes / level
+    if alpha / LARGEST_RATIO > level:
+        return 4 * EPS
+    if not unit.all():  # weights below the smallest number
         return np.inf
-    unit = (level / size) * scale
-    residual = target - (symmetric_product(scaled, solution) + penalty * solution) * unit
-    errors = float(np.linalg.norm(residual)) + eps * (rounding_cross / size)
-    length = float(np.linalg.norm(solution))
-    astray = float(np.linalg.norm(regularised.outside(solution))) / length if len(held) < len(gram) else 0.0
-    return (errors / (unit * length) + gram_error) / float(held[0] + penalty) + astray
+    solution = weights / unit
+    problem = _Problem(gram, alpha / level, cross / sizes, level, noise, noise_cross / sizes)
+    smallest = smallest_shift(gram, noise)
+    direct = problem.penalty >= max(SHIFTS[0], smallest)
+    regularised, told = Regularised.of(gram, [problem.penalty]), False
+    if not direct:
+        regularised, told = problem.telling_apart(smallest)
+    if regularised is None:
+        return np.inf
+    factored = regularised
+
+    def held(columns: Matrix64) -> Matrix64:
+        return columns - factored.outside(columns, gram, noise)[0] if told else columns
+
+    def inverse(columns: Matrix64) -> Matrix64:
+        """R times columns, where the factor has a larger shift than the penalty by taking it back."""
+        found = factored.solve(columns)
+        for _ in range(0 if direct else TAKEN_BACK):
+            found += factored.solve(held(problem.residual(found, columns)))
+        return found
+
+    rank, blur = len(gram), (noise / level + EPS)
+    residual = problem.residual(solution)
+    probes = np.random.default_rng(0).standard_normal((rank, N_PROBES))
+    spread = float(np.sqrt((inverse(held(probes)) ** 2).sum() / N_PROBES))  # ‖R‖ in the Frobenius norm
+    lengths = np.linalg.norm(solution, axis=0)
+    random = (blur * lengths + problem.noise_target) * spread / np.sqrt(rank)
+    known = inverse(held(residual))
+    errors = random + np.linalg.norm(known, axis=0)
+    if not direct:
+        within = held(solution)
+        errors += blur * np.linalg.norm(inverse(within), axis=0)
+        least = EMPTY * (blur + EPS * np.sqrt(rank))
+        live = int((gram.diagonal() > 0.0).sum())
+        unknown = eigenvalues_below(gram, least * level) > rank - min(live, n_pairs)
+        if problem.penalty <= least:
+            errors += np.linalg.norm(solution - within, axis=0) / CAUTION
+            if unknown:
+                return np.inf
+        else:  # what is left where G holds nothing, only the penalty divides
+            beyond = np.linalg.norm(residual - held(residual), axis=0)
+            if unknown:
+                beyond += problem.noise_target + EPS * lengths
+            else:  # next to the rounding of the residual itself
+                beyond[beyond <= SAFE * EPS * (np.linalg.norm(problem.target, axis=0) + lengths)] = 0.0
+            errors += beyond / problem.penalty
+    turned = 2 * blur * spread / np.sqrt(rank)
+    if turned >= 0.5:
+        return np.inf
+    shares = unit / unit.max()  # no square leaves the number range
+    error = CAUTION * float(np.linalg.norm(errors * shares)) / (1 - turned)
+    length = float(np.linalg.norm(lengths * shares))
+    bound = error / (length - error) if error < length / 2 else max(1.0, 2 * error / max(length, SMALLEST_LEVEL))
+    left = np.linalg.norm(residual, axis=0) > TOLERATED * problem.reachable(solution)
+    return np.inf if left.any() and not direct else bound
 
 
-def _safe_shift(rounding: float, level: float) -> float:
-    """Shift, as a share of the mean eigenvalue, with which Cholesky is reliable also on sums blurred by rounding."""
-    return max(SHIFTS[1], 10 * float(np.finfo(np.float64).eps) * rounding / level)
-
-
-def copies_left(gram: Matrix64, features: Matrix64, rounding: float) -> tuple[NDArray[np.float64], Matrix64]:
+def copies_left(gram: Matrix64, features: Matrix64, noise: float) -> tuple[NDArray[np.float64], Matrix64]:
     """Bound how many copies of features (N, D) can be in G, and return the parts (D, N) of them that G does not hold.
 
     G − c ψψᵀ is positive semidefinite only for c ≤ 1 / ψᵀG⁺ψ, and for no c > 0 if ψ is not in the range of G.
@@ -251,55 +371,19 @@ def copies_left(gram: Matrix64, features: Matrix64, rounding: float) -> tuple[ND
     level = mean_eigenvalue(gram)
     if level == 0.0:
         return np.zeros(len(features)), columns
-    regularised = Regularised.require(gram, [_safe_shift(rounding, level)])
+    regularised = Regularised.require(gram, [max(VERIFYING_SHIFT, smallest_shift(gram, noise))])
     directions = columns / np.sqrt(squares)
     copies = (level / squares) / np.einsum("ij,ij->j", directions, regularised.solve(directions))
-    return copies, regularised.outside(columns)
+    return copies, regularised.outside(columns, gram, noise)[0]
 
 
 def condition_number(gram: Matrix64, diagonal: float) -> float:
     """Estimate the condition number of gram + diagonal I in the 1-norm, after Higham; infinite if it is singular."""
-    level = mean_eigenvalue(gram)
-    if level == 0.0:
+    scale = max(mean_eigenvalue(gram), diagonal)
+    if scale == 0.0 or not gram.any():
         return np.nan
-    sizes = np.abs(np.tril(gram / level))
-    sizes.reshape(-1)[:: len(gram) + 1] += diagonal / level
+    sizes = np.abs(np.tril(gram / scale))
+    sizes.reshape(-1)[:: len(gram) + 1] += diagonal / scale
     norm = float((sizes.sum(axis=0) + sizes.sum(axis=1) - sizes.diagonal()).max())
-    regularised = Regularised.of(gram, [diagonal / level])
+    regularised = Regularised.of(gram, [diagonal / scale], scale)
     return np.inf if regularised is None else 1 / max(reciprocal_condition(regularised.factor, norm), 1e-300)
-
-
-def gcv_penalty(gram: Matrix64, cross: Matrix64, squared_values: float, n: float, n_effective: float) -> float:
-    """Penalty of least generalised cross-validation score, from the sums alone; one eigendecomposition, O(D³).
-
-    With G = E diag(s) Eᵀ and T = EᵀQ: GCV(α) = RSS(α)/n / (1 − df(α)/n)², where RSS is what no penalty explains
-    either, plus Σ (T²/s) (α/(s + α))², and n − df = n − rank + Σ α/(s + α): sums of positive terms.
-
-    Where pairs weigh differently, n is their effective number: the leverages hᵢ of the weighted rows have the mean
-    Σ wᵢhᵢ / Σ w = df / n with n = (Σ w)² / Σ w², if the keys are alike (docs/theory.md, drift).
-
-    References
-    ----------
-    Golub, Heath and Wahba (1979), Technometrics 21, equation 1.6.
-    """
-    from scipy.optimize import minimize_scalar  # not with the package: it doubles the time of its import
-
-    level = mean_eigenvalue(gram) or 1.0
-    spectrum, vectors = scipy.linalg.eigh(gram / level, lower=True, check_finite=False)
-    held = spectrum > len(spectrum) * np.finfo(np.float64).eps * spectrum[-1]
-    if not held.any():
-        return 0.0
-    s = spectrum[held]
-    explained = ((vectors[:, held].T @ (cross / np.sqrt(level))) ** 2).sum(axis=1) / s
-    # N pairs of independent features are all explained: the difference would be rounding.
-    unexplained = max(float(squared_values - explained.sum()), 0.0) if n > len(s) else 0.0
-    spare = n_effective - len(s) if n_effective < n else max(n - len(s), 0.0)
-
-    def score(exponent: float) -> float:
-        lost = 1 / (1 + s / (10.0**exponent * s[-1]))
-        freedom = (spare + lost.sum()) / n_effective
-        return float((unexplained + explained @ lost**2) / n_effective / freedom**2) if freedom > 0 else np.inf
-
-    best = GCV_EXPONENTS[np.argmin([score(exponent) for exponent in GCV_EXPONENTS])]
-    refined = minimize_scalar(score, bounds=(best - 0.25, best + 0.25), method="bounded").x
-    return float(10.0**refined * s[-1] * level)

@@ -1,14 +1,16 @@
-"""The sums over pairs that least squares needs: G = Σ ψψᵀ, Q = Σ ψvᵀ and Σ v², with equality constraints."""
+"""The sums over pairs that least squares needs: G = Σ ψψᵀ, Q = Σ ψvᵀ and Σ v², and what rounding has made of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assocmem.rules.arrays import NEVER_STORED, Arrays, Shape, Solution, roundings
+from assocmem.rules.arrays import ROWS_ROUNDED_ONCE, Arrays, Layout, Shape, Solution
 from assocmem.rules.blas import (
     Matrix,
     Matrix64,
@@ -17,16 +19,19 @@ from assocmem.rules.blas import (
     add_product,
     norm,
     row_squares,
+    single_noise,
+    symmetric_norm,
 )
+from assocmem.rules.constraints import RidgeProblem
 from assocmem.rules.edits import Edits
-from assocmem.rules.solve import Regularised, condition_number, copies_left, error_bound, mean_eigenvalue, solve
+from assocmem.rules.solve import condition_number, copies_left, error_bound, mean_eigenvalue
 
-# Tolerance of the removal check, as a share of the squared values.
-REMOVAL_TOLERANCE = 1e-6
-DIGITS_LOST = 1e-8  # share of the sum of squares below which rounding of 1e-16 of the rest has blurred it
-VERIFYING_SHIFT = 1e-8  # the smallest with which Cholesky is reliable: what it adds could hide a false pair
+EPS = float(np.finfo(np.float64).eps)
+EPS_SINGLE = float(np.finfo(np.float32).eps)
 
-EPS_RATIO = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
+# What files of format 3 do not have.
+_NEW = ("n_nonzero", "lost_cross", "lost", "times")
+_UNKNOWN = 2.0**53
 
 
 @dataclass
@@ -41,22 +46,30 @@ class Sums(Arrays):
         Q = Σ ψvᵀ.
     squared_values : (v,)
         Σ v² for every output.
-    rounding, rounding_cross : float
-        Mean eigenvalue of G, and norm of Q, times how often they have been rounded, as independent errors add.
+    n_nonzero : (v,)
+        Pairs whose value is not 0, for every output.
+    lost_cross : (v,)
+        Norm of what Q has lost to rounding while its columns were larger than they are now, and in single precision.
+    edits : Edits
+        Recalls that are fixed, whatever is stored.
+    lost : float
+        The same of G, in the spectral norm.
+    times : float
+        How often the sums have been rounded since.
     n_noisy : int
         Pairs stored with noise, of which G holds the variances too.
     n_shifted : int
-        Edits in another metric, which leave Q outside of the range of G.
-    edits : Edits
-        Recalls that are fixed, whatever is stored.
+        Edits in another metric in files of format 3, which left Q outside of the range of G.
     """
 
     gram: Matrix64
     cross: Matrix64
     squared_values: NDArray[np.float64]
+    n_nonzero: NDArray[np.float64]
+    lost_cross: NDArray[np.float64]
     edits: Edits
-    rounding: float = 0.0
-    rounding_cross: float = 0.0
+    lost: float = 0.0
+    times: float = 0.0
     n_noisy: int = 0
     n_shifted: int = 0
 
@@ -64,12 +77,55 @@ class Sums(Arrays):
     def zeros(cls, shape: Shape) -> Sums:
         """The sums of no pairs."""
         d, v = shape.rank, shape.value_dim
-        return cls(np.zeros((d, d)), np.zeros((d, v)), np.zeros(v), Edits.none(shape))
+        return cls(np.zeros((d, d)), np.zeros((d, v)), np.zeros(v), np.zeros(v), np.zeros(v), Edits.none(shape))
+
+    def layout(self, arrays: Mapping[str, NDArray[Any]]) -> Layout:
+        """Those of format 3 are known by their `rounding`."""
+        expected = super().layout(arrays)
+        if "rounding" not in arrays:
+            return expected
+        old = {name: ((), np.dtype(np.float64)) for name in ("rounding", "rounding_cross")}
+        return {**{name: entry for name, entry in expected.items() if name not in _NEW}, **old}
+
+    def fill(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take the arrays of a file, also of format 3."""
+        super().fill(arrays)
+        if "rounding" in arrays:
+            self.lost, self.times = 4 * EPS * float(arrays["rounding"]), 1.0
+            self.lost_cross[...] = EPS * float(arrays["rounding_cross"])
+            self.n_nonzero[...] = np.where(self.squared_values > 0.0, _UNKNOWN, 0.0)
 
     @property
     def level(self) -> float:
         """Mean eigenvalue of G."""
         return mean_eigenvalue(self.gram)
+
+    # --------------------------------------------------------------------------------------------------- rounding
+
+    @property
+    def noise(self) -> float:
+        """Spectral norm of what rounding has added to G, as of a matrix of independent errors."""
+        return math.hypot(self.lost, self._rounded(symmetric_norm(self.gram)))
+
+    @property
+    def noise_cross(self) -> NDArray[np.float64]:
+        """Norm of what rounding has added to every column of Q."""
+        total: NDArray[np.float64] = np.hypot(self.lost_cross, EPS * math.sqrt(self.times) * self.largest_products)
+        return total
+
+    @property
+    def largest_products(self) -> NDArray[np.float64]:
+        """Norms (v,) that the columns of Q = Σ ψv can have at most; roots first, which cannot overflow."""
+        roots: NDArray[np.float64] = np.sqrt(symmetric_norm(self.gram)) * np.sqrt(self.squared_values.clip(0.0))
+        return roots
+
+    def _rounded(self, size: float) -> float:
+        """Spectral norm of the rounding of a matrix of this Frobenius norm."""
+        return 2 * EPS * math.sqrt(self.times / len(self.gram)) * size
+
+    def note_losses(self) -> None:
+        """Keep the rounding so far, before sums become smaller."""
+        self.lost, self.lost_cross, self.times = self.noise, self.noise_cross, 0.0
 
     # ------------------------------------------------------------------------------------------- changes in place
 
@@ -78,106 +134,97 @@ class Sums(Arrays):
         self.gram *= factor
         self.cross *= factor
         self.squared_values *= factor
-        self.rounding *= factor
-        self.rounding_cross *= factor
+        self.lost *= factor
+        self.lost_cross *= factor
+        self.times *= factor * factor  # what comes next is rounded anew
 
     def add(self, features: Matrix, values: Matrix, factor: float = 1.0, *, single: bool = False) -> None:
         """Add `factor` times a block of pairs; with `single`, float32 features are multiplied in single precision."""
         exact_values = values.astype(np.float64, copy=False)
         squares = np.einsum("ij,ij->j", exact_values, exact_values)
+        times = 1.0 + len(features) / ROWS_ROUNDED_ONCE
+        self.times += times
+        if factor < 0.0:
+            self.note_losses()
         if single:
-            product = features.T @ values
-            blurred, blurred_cross = squared_size(features) / features.shape[1], norm(product)
-            add_gram_single(self.gram, features, factor)
-            self.cross += np.float64(factor) * product
-            self.rounding = math.hypot(self.rounding, EPS_RATIO * blurred)
-            self.rounding_cross = math.hypot(self.rounding_cross, EPS_RATIO * blurred_cross)
+            size = add_gram_single(self.gram, features, factor)
+            self.cross += np.float64(factor) * (features.T @ values)
+            blur = EPS_SINGLE * math.sqrt(times)
+            self.lost = math.hypot(self.lost, single_noise(features))
+            self.lost_cross = np.hypot(self.lost_cross, blur * math.sqrt(size) * np.sqrt(squares))
         else:
             exact = features.astype(np.float64, copy=False)
             add_gram(self.gram, exact, factor)
             add_product(self.cross, exact, exact_values, factor)
         self.squared_values += factor * squares
-        self._note_rounding(len(features))
-
-    def exchange(self, features: Matrix, old: Matrix, new: Matrix) -> None:
-        """Replace values: Q ← Q + Fᵀ(new − old), while G stays as it is to the last bit."""
-        exact, before, after = (np.asarray(array, np.float64) for array in (features, old, new))
-        add_product(self.cross, exact, after - before)
-        self.squared_values += np.einsum("ij,ij->j", after, after) - np.einsum("ij,ij->j", before, before)
-        self._note_rounding(len(features))
+        self.n_nonzero += math.copysign(1.0, factor) * np.count_nonzero(exact_values, axis=0)
 
     def add_variances(self, variances: NDArray[np.float64]) -> None:
         """Add variances (D,) of features around stored means: Σ E ψψᵀ = Σ (Eψ)(Eψ)ᵀ + Σ Cov ψ (docs/theory.md)."""
         self.gram.reshape(-1)[:: len(self.gram) + 1] += variances
 
-    def _note_rounding(self, n_rows: int) -> None:
-        """Add one rounding of the sums for every time that they were changed, as independent errors add."""
-        times = roundings(n_rows)
-        self.rounding = math.hypot(self.rounding, times * self.level)
-        self.rounding_cross = math.hypot(self.rounding_cross, times * norm(self.cross))
+    def add_values(self, features: Matrix, values: Matrix) -> None:
+        """Add values to pairs of which G is there already: Q ← Q + Σ ψvᵀ."""
+        exact = values.astype(np.float64, copy=False)
+        add_product(self.cross, features.astype(np.float64, copy=False), exact)
+        self.squared_values += np.einsum("ij,ij->j", exact, exact)
+        self.n_nonzero += np.count_nonzero(exact, axis=0)
+        self.times += 1.0 + len(features) / ROWS_ROUNDED_ONCE
+
+    def forget_values(self) -> None:
+        """Set what depends on values to that of no pairs."""
+        for array in (self.cross, self.squared_values, self.n_nonzero, self.lost_cross):
+            array[...] = 0.0
+
+    def correct(self, features: Matrix64, old: Matrix64, change: Matrix64) -> None:
+        """Change the values of pairs that were subtracted, from `old` by `change`, so that more of them is gone."""
+        add_product(self.cross, features, change, -1.0)
+        new = old + change
+        self.squared_values -= np.einsum("ij,ij->j", change, new + old)
+        self.n_nonzero -= np.count_nonzero(new, axis=0) - np.count_nonzero(old, axis=0)
 
     def plus(self, other: Sums) -> Sums:
         """The sums over the pairs of both, under the constraints of both."""
-        total = Sums(
+        return Sums(
             gram=self.gram + other.gram,
             cross=self.cross + other.cross,
             squared_values=self.squared_values + other.squared_values,
+            n_nonzero=self.n_nonzero + other.n_nonzero,
+            lost_cross=np.hypot(self.lost_cross, other.lost_cross),
             edits=self.edits.plus(other.edits),
-            rounding=math.hypot(self.rounding, other.rounding),
-            rounding_cross=math.hypot(self.rounding_cross, other.rounding_cross),
+            lost=math.hypot(self.lost, other.lost),
+            times=self.times + other.times + 1.0,
             n_noisy=self.n_noisy + other.n_noisy,
             n_shifted=self.n_shifted + other.n_shifted,
         )
-        total._note_rounding(0)
-        return total
 
     # --------------------------------------------------------------------------------------------------- answers
 
     def solve(self, alpha: float) -> tuple[Matrix64, Solution]:
         """Ridge weights (D, v) under the constraints, and how they were found."""
-        gram, cross, fixed = self.edits.free(self.gram, self.cross)
-        free, found = solve(gram, cross, alpha, self.rounding, self.rounding_cross)
-        if fixed is None:
-            return free, found
-        free -= fixed.basis.T @ (fixed.basis @ free)
-        return np.ascontiguousarray(fixed.offset + free), found
+        return self.edits.solve(RidgeProblem(self.gram, self.cross, alpha, self.noise, self.noise_cross))
 
     def condition(self, solution: Solution) -> float:
         """Estimate the condition number of G with penalty and shift."""
         return condition_number(self.edits.free(self.gram, self.cross)[0], (solution.alpha or 0.0) + solution.shift)
 
-    def error_bound(self, weights: Matrix, alpha: float) -> float:
-        """Bound the relative error of weights that solve for the sums, with the rounding of their own type."""
+    def error_bound(self, weights: Matrix, alpha: float, n_stored: int) -> float | None:
+        """Bound the relative error of weights, by that of a solution in double precision and the distance from it."""
+        if self.edits.has_directions:
+            return None
+        solution, _ = self.solve(alpha)
+        length = norm(solution)
+        if length == 0.0:
+            return 0.0 if not weights.any() else np.inf
         gram, cross, fixed = self.edits.free(self.gram, self.cross)
-        exact = weights.astype(np.float64, copy=False)
-        rounded = float(np.finfo(weights.dtype).eps) / 2 if exact.any() else 0.0
-        free = exact if fixed is None else exact - fixed.offset
-        return rounded + error_bound(gram, cross, free, alpha, self.rounding, self.rounding_cross)
+        n_pairs = min(len(gram) if self.n_noisy else n_stored + self.edits.n_soft, len(gram)) - self.edits.n_exact
+        free = solution if fixed is None else solution - fixed.offset
+        bound = error_bound(gram, cross, free, alpha, self.noise, self.noise_cross, n_pairs)
+        return bound + norm(weights - solution) / length + EPS
 
     def copies(self, features: Matrix) -> tuple[NDArray[np.float64], Matrix64]:
         """Bound the copies of features (N, D) that G can hold, and return their parts (D, N) outside of its range."""
-        return copies_left(self.gram, features.astype(np.float64, copy=False), self.rounding)
-
-    def check_removed(self, after: Sums, n_left: int) -> None:
-        """Refuse sums that no pairs can have: G must be positive semidefinite, also when bordered by Q and Σ‖v‖²."""
-        level, left = self.level, after.level
-        if n_left and -REMOVAL_TOLERANCE * level <= left < DIGITS_LOST * level:
-            raise ValueError(
-                f"the keys to forget are so much longer than the others that {left / level:.0e} of the sum of squares "
-                f"would remain, less than the {DIGITS_LOST:g} that rounding leaves readable; store the other pairs in "
-                f"a new memory; nothing was changed"
-            )
-        # Products in single precision have blurred the sums by more than what rounding in double precision does.
-        blur = 10 * float(np.finfo(np.float64).eps) * after.rounding / level
-        regularised = Regularised.of(after.gram, [max(VERIFYING_SHIFT, blur)], level)
-        if regularised is None:
-            raise ValueError(NEVER_STORED)
-        if self.n_shifted:
-            return
-        explained = np.vdot(after.cross / level, regularised.solve(after.cross))
-        allowed = after.squared_values.sum() + max(REMOVAL_TOLERANCE, blur) * self.squared_values.sum()
-        if explained > allowed:
-            raise ValueError(NEVER_STORED)
+        return copies_left(self.gram, features.astype(np.float64, copy=False), self.noise)
 
 
 def squared_size(features: Matrix) -> float:

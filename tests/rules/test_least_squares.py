@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assocmem import AssociativeMemory, Hebbian, RecursiveLeastSquares, Ridge
-from assocmem.rules import Shape, solve
+from assocmem.rules import Shape
 from tests import naive
 from tests.helpers import FIRST_KEYS, FIRST_VALUES, pairs, relative
 
@@ -61,30 +61,6 @@ def test_a_long_past_leaves_nothing_but_the_recent_pairs():
     assert relative(memory.recall(keys), recent.recall(keys)) < 1e-10
 
 
-@given(decay=st.floats(0.9, 1.0), seed=st.integers(0, 9))
-def test_cross_validation_counts_the_effective_number(decay, seed):
-    rng = np.random.default_rng(seed)
-    features = rng.standard_normal((200, 6))
-    values = features @ rng.standard_normal((6, 2)) + 2 * rng.standard_normal((200, 2))
-    rule = Ridge("gcv", decay=decay)
-    state = rule.start(Shape(6, 0, True, 2, np.dtype(np.float64)))
-    rule.store(state, features, values)
-    chosen = rule.alpha_for(state)
-    grid = chosen * np.array([0.2, 0.5, 0.8, 1.25, 2.0, 5.0])
-    score = naive.fading_gcv(features, values, chosen, decay)
-    assert all(score <= naive.fading_gcv(features, values, alpha, decay) * (1 + 1e-6) for alpha in grid)
-
-
-def test_cross_validation_with_fewer_effective_pairs_than_dimensions():
-    """Penalties that leave no degree of freedom are no candidates."""
-    memory = AssociativeMemory(8, 2, rule=Ridge("gcv", decay=0.8))
-    keys, values = pairs(200, 8, 2)
-    memory.store(keys, values)
-    assert memory.n_effective < memory.rank
-    assert memory.alpha > 0
-    assert np.isfinite(memory.recall(keys)).all()
-
-
 def test_the_best_penalty_for_noisy_queries_counts_the_weights():
     memory, plain = (AssociativeMemory(8, 1, rule=Ridge(query_cosine=0.9, decay=f)) for f in (0.9, 1.0))
     keys, values = pairs(300, 8, 1)
@@ -93,22 +69,6 @@ def test_the_best_penalty_for_noisy_queries_counts_the_weights():
     plain.store(keys, values)
     # Features of whitened keys of norm 1 have squares of about D each: 10 pairs of weight 1 instead of 300.
     assert np.isclose(memory.alpha / plain.alpha, 10 / 300, rtol=0.1)
-
-
-def test_the_chosen_penalty_is_kept_with_the_solution(monkeypatch):
-    calls = []
-    eigh = solve.scipy.linalg.eigh
-    monkeypatch.setattr(solve.scipy.linalg, "eigh", lambda *a, **k: calls.append(1) or eigh(*a, **k))
-    memory = AssociativeMemory(8, 1, rule=Ridge("gcv"))
-    assert memory.alpha is None
-    memory.store(*pairs(50, 8, 1))
-    first = memory.alpha
-    memory.recall(pairs(1, 8, 1)[0])
-    assert memory.alpha == memory.solution.alpha == first
-    assert len(calls) == 1
-    memory.store(*pairs(50, 8, 1, seed=1))
-    assert memory.alpha != first
-    assert len(calls) == 2
 
 
 def test_forgetting_is_shown_and_has_no_law():
