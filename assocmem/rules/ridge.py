@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assocmem.core import checks
-from assocmem.rules.arrays import Shape
+from assocmem.rules.arrays import Shape, Solution
 from assocmem.rules.base import Cost, Solved, State
+from assocmem.rules.blas import single_noise
+from assocmem.rules.gcv import gcv_penalty, gcv_weights
 from assocmem.rules.least_squares import (
     LeastSquaresRule,
     SumState,
@@ -20,14 +22,21 @@ from assocmem.rules.least_squares import (
     sums_of,
     weigh_by_age,
 )
-from assocmem.rules.solve import gcv_penalty
-from assocmem.rules.sums import Sums, squared_size
+from assocmem.rules.sums import EPS_SINGLE, Sums, squared_size
 
-# Penalty, as a share of the mean eigenvalue, from which float32 features are multiplied in single precision: rounding
-# there moves G by about 3e-7 of its mean eigenvalue, and so the solution by at most 3e-4 of itself.
-SINGLE_PRECISION = 1e-3
+# Rounding of G, as a share of the penalty, up to which float32 features are multiplied in single precision: it moves
+# the solution by at most as much of itself.
+SINGLE_PRECISION = 3e-4
+# Rounding of the past as a multiple of what independent errors make it: keys that are stored many times are rounded in
+# the same way each time.
+REPEATED = 10.0
 
 GCV = "gcv"
+
+ONE_PENALTY = (
+    "{rule} has a penalty for every output, and this needs one for all of them; build the memory with "
+    'Ridge("gcv"), or ask memory.with_rule(Ridge("gcv"))'
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class Ridge(LeastSquaresRule):
     alpha : float, at least 0, or "gcv"
         Absolute penalty on the squared weights, in the features that the memory uses; what scikit-learn's `Ridge`
         calls alpha. "gcv" chooses it by generalised cross-validation whenever it solves: for values that are a
-        function of the key with noise. `AssociativeMemory.alpha` shows the choice.
+        function of the key with noise. `AssociativeMemory.alpha` shows the choice. With a decay, it predicts the
+        error of the next pair from weighted pairs (docs/theory.md, drift).
     query_cosine : float in (0, 1], or None
         Instead of alpha: the cosine of queries to the keys that were stored (counting the bias, if there is one).
         The penalty is then the best one for such queries, N (1 − κ²)/κ² times the mean ‖x‖², at every number N of
@@ -54,6 +64,10 @@ class Ridge(LeastSquaresRule):
         Weight that the past keeps with each further pair: a pair weighs decay^age in both sums, while α stays.
         Directions without recent keys decay to 0. With α = 0 what D pairs can hold
         is recalled exactly whatever it weighs, until its weight is below 1e-10: with a decay, give a penalty.
+    per_output : bool
+        With "gcv": choose a penalty for every output, as scikit-learn's `alpha_per_target`; `AssociativeMemory.alpha`
+        is then (value_dim,). Each recall after a store takes one eigendecomposition. What needs one penalty for all
+        outputs is refused: confidence, leave-one-out and diagnose; error_bound is None.
 
     References
     ----------
@@ -79,8 +93,16 @@ class Ridge(LeastSquaresRule):
     alpha: float | str = 0.0
     query_cosine: float | None = None
     decay: float = 1.0
+    per_output: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.per_output, bool | np.bool_):
+            raise TypeError(f"per_output must be True or False, got {self.per_output!r}")
+        object.__setattr__(self, "per_output", bool(self.per_output))
+        if self.per_output and self.alpha != GCV:
+            raise ValueError(
+                f"per_output=True is for penalties that are chosen, got alpha={self.alpha!r}; pass {GCV!r}"
+            )
         if self.alpha != GCV:
             if isinstance(self.alpha, str):
                 raise ValueError(f"alpha must be a number or {GCV!r}, got {self.alpha!r}")
@@ -96,7 +118,8 @@ class Ridge(LeastSquaresRule):
 
     def __repr__(self) -> str:
         chosen = f"alpha={self.alpha!r}" if self.query_cosine is None else f"query_cosine={self.query_cosine}"
-        return f"Ridge({chosen})" if self.decay == 1.0 else f"Ridge({chosen}, decay={self.decay})"
+        fading = "" if self.decay == 1.0 else f", decay={self.decay}"
+        return f"Ridge({chosen}{fading}{', per_output=True' if self.per_output else ''})"
 
     # ------------------------------------------------------------------------------------------------- contract
 
@@ -113,7 +136,7 @@ class Ridge(LeastSquaresRule):
         """Add a block to the sums, the later pairs with more weight if the past fades."""
         sums, n_pairs = sums_of(state), len(features)
         past, features, values = weigh_by_age(self.decay, features, values)
-        single = self._covers_single(state, sums, features)
+        single = self._covers_single(state, past, features)
         with state.changing():
             if past != 1.0:
                 sums.fade(past)
@@ -122,6 +145,9 @@ class Ridge(LeastSquaresRule):
 
     def solve(self, state: State) -> Solved:
         """Solve (G + αI) U = Q, or its minimum-norm limit."""
+        if self.per_output and state.n_stored:
+            weights, penalties, condition = gcv_weights(sums_of(state), state.n_stored, self.decay)
+            return Solved(weights, Solution("eigenvectors", cast(Any, penalties), condition=condition))
         return Solved(*sums_of(state).solve(self.alpha_for(state) or 0.0))
 
     def merge(self, state: State, other: State) -> SumState:
@@ -135,7 +161,9 @@ class Ridge(LeastSquaresRule):
         """Return α, as given or as chosen for what is stored; None where it has yet to be chosen."""
         growth = 1.0 if n_pairs is None else n_pairs / max(state.n_stored, 1)
         if self.alpha == GCV:
-            return self._gcv(state) if state.n_stored else None
+            if self.per_output and state.n_stored:
+                raise ValueError(ONE_PENALTY.format(rule=self))
+            return gcv_penalty(sums_of(state), state.n_stored, self.decay) if state.n_stored else None
         if self.query_cosine is None:
             return float(self.alpha)
         # The trace of G is N · D · mean ‖x‖², with the sum of the weights for N if the past fades.
@@ -149,25 +177,24 @@ class Ridge(LeastSquaresRule):
     def _penalty_per_pair(self, shape: Shape) -> float:
         return self._penalty_of(self.query_cosine, shape)
 
-    def _gcv(self, state: State) -> float:
-        sums = sums_of(state)
-        unit = float(np.sqrt(sums.squared_values.max(initial=0.0))) or 1.0  # no square leaves the range
-        total = float((sums.squared_values / unit / unit).sum())
-        return gcv_penalty(sums.gram, sums.cross / unit, total, float(state.n_stored), self.n_effective(state))
-
-    def _covers_single(self, state: State, sums: Sums, features: NDArray[Any]) -> bool:
-        """Whether the penalty covers what products in single precision would blur.
+    def _covers_single(self, state: State, past: float, features: NDArray[Any]) -> bool:
+        """Whether the penalty covers what products of a block in single precision would blur.
 
         Small eigenvalues, on which exact recall at load near 1 stands, need float64 products also of float32 features.
         """
-        if features.dtype != np.float32 or len(features) == 1 or self.alpha == GCV:
+        chosen = self.alpha == GCV or (self.alpha == 0.0 and self.query_cosine is None)
+        if features.dtype != np.float32 or len(features) == 1 or chosen:
             return False
-        if self.query_cosine is not None:
-            return self._penalty_per_pair(state.shape) >= SINGLE_PRECISION
-        if self.alpha == 0.0:
+        sums, size, rank = sums_of(state), squared_size(features), features.shape[1]
+        level = past * sums.level + size / rank
+        alpha = float(self.alpha) if self.query_cosine is None else level * self._penalty_per_pair(state.shape)
+        if EPS_SINGLE * size / rank > SINGLE_PRECISION * alpha:  # as much as rounds equal eigenvalues is too much
             return False
-        level = sums.level + squared_size(features) / features.shape[1]
-        return bool(float(self.alpha) >= SINGLE_PRECISION * level)
+        return bool(REPEATED * past * sums.noise + single_noise(features) <= SINGLE_PRECISION * alpha)
+
+    def error_bound(self, state: State, weights: NDArray[Any]) -> float | None:
+        """Bound the rounding of the solution; None for penalties per output."""
+        return None if self.per_output else super().error_bound(state, weights)
 
     def tuned(self, query_cosine: float, n_pairs: int, shape: Shape) -> tuple[Ridge, float]:
         """Return the rule that chooses the best penalty for such queries, and that penalty."""
@@ -175,11 +202,11 @@ class Ridge(LeastSquaresRule):
         return rule, best_penalty(query_cosine, n_pairs, shape)
 
     def cost(self, shape: Shape) -> Cost:
-        """Return bytes and operations: solving needs a second array of D × D."""
+        """Return bytes and operations: solving needs a second array of D × D, eigenvectors two more."""
         d, v = shape.rank, shape.value_dim
         return Cost(
             state_bytes=8 * (d * d + d * v + v),
-            work_bytes=8 * (d * d + 2 * d * v),
+            work_bytes=8 * ((3 if self.per_output else 1) * d * d + 2 * d * v),
             store_operations=d * (d + 1) + 2 * d * v,
             solve_operations=d**3 // 3 + 4 * d**2 * v,
         )
