@@ -190,12 +190,6 @@ def test_recursive_least_squares_stays_with_the_batch_over_20_000_single_writes(
     assert relative(rule.solve(state).weights, expected) < 1e-8
 
 
-def test_recursive_least_squares_chooses_alpha_from_the_first_pair():
-    features, values = pairs(3, 8, 1)
-    state = stored(RecursiveLeastSquares(), features, values)
-    assert np.isclose(state.alpha, 1e-6 * np.mean(features[0] ** 2))
-
-
 def test_recomputing_changes_nothing_but_rounding():
     rule = RecursiveLeastSquares(alpha=0.1)
     state = stored(rule, *pairs(50, 20, 2))
