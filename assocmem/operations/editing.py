@@ -12,14 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from assocmem.cell import Cell
 from assocmem.core import checks
+from assocmem.core.warned import warn
 from assocmem.rules import Rule, State
-from assocmem.rules.blas import Matrix64, add_gram, symmetric_product
-from assocmem.rules.constraints import smallest_change
+from assocmem.rules.blas import Matrix64, add_gram, norm, row_squares
+from assocmem.rules.edits import Edits
+from assocmem.rules.metrics import Metric, smallest_change
 from assocmem.rules.sums import Sums
 
 RECALL_ROUNDING = 1e-13  # of a recall, as a share of the lengths of features and weights
 
-REACHED = 1e-6  # how far, as a share of the change, solving for an edit may lead from it
+LARGEST_GROWTH = (
+    4.0  # of typical outputs, beyond which an edit warns: keys that do not nearly repeat others stay below 3
+)
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,23 @@ class Edit:
         What the edit added to them.
     inputs : callable
         From keys (N, key_dim) to inputs (N, inputs).
+    growth : float
+        Root mean square output for typical inputs, as a multiple of √(that before the edit² + Σ‖value‖² / inputs):
+        the second term is what the new values would take under keys unlike all others. About 1 for keys that differ
+        from each other, from stored and from preserved ones; keys that nearly repeat others with other values make it
+        large, as 1 over their distance. Typical inputs have the second moment C of `least_squares_edit`; those of a
+        memory are random keys, whose recalls have the length of the weights.
     """
 
     weight: Matrix64
     change: Matrix64
     inputs: Callable[[ArrayLike], NDArray[Any]] = field(repr=False)
+    growth: float = 1.0
 
     def __repr__(self) -> str:
         return (
-            f"Edit(weight of shape {self.weight.shape}, changed by {np.abs(self.change).max(initial=0.0):.3g} at most)"
+            f"Edit(weight of shape {self.weight.shape}, changed by {np.abs(self.change).max(initial=0.0):.3g} at most, "
+            f"growth {self.growth:.3g})"
         )
 
     def locality(self, keys: ArrayLike) -> Locality:
@@ -166,7 +178,29 @@ def least_squares_edit(
         raise ValueError(f"key {int(np.argmin(nonzero))} is all zeros, for which every layer gives 0; drop it")
     errors = value_rows - key_rows @ layer.T
     change = smallest_change(metric, held[held.any(axis=1)], key_rows, errors, penalty).T
-    return Edit(layer + change, change, partial(_finite, "keys", width=n_inputs))
+    usual = np.sqrt(_squared_outputs(layer, metric) + (value_rows**2).sum() / n_inputs)
+    growth = _growth(np.sqrt(_squared_outputs(layer + change, metric)), usual)
+    _warn_of_growth(growth, "outputs for other inputs")
+    return Edit(layer + change, change, partial(_finite, "keys", width=n_inputs), growth)
+
+
+def _squared_outputs(weight: Matrix64, moment: Matrix64) -> float:
+    """Mean squared output tr W C Wᵀ for inputs of second moment C."""
+    return float(np.maximum(np.vdot(weight, weight @ moment), 0.0))
+
+
+def _growth(after: float, usual: float) -> float:
+    return float(after / usual) if usual > 0 else 1.0
+
+
+def _warn_of_growth(growth: float, what: str) -> None:
+    if growth > LARGEST_GROWTH:
+        warn(
+            f"this edit makes {what} {growth:.3g} times as long as usual: a key to edit nearly repeats another one, "
+            f"edited, preserved or stored, with another value, or the metric leaves the change to few directions; pass "
+            f"penalty= to meet the new values as far as other recalls allow (in a memory whose rule has no penalty, "
+            f"together with metric=), or leave the key out"
+        )
 
 
 def edit(
@@ -181,14 +215,17 @@ def edit(
     cell.read(lambda state: _editable_sums(cell.rule, state))
     kept, _ = checks.as_rows("preserve", [] if preserve is None else preserve, cell.features.key_dim, cell.shape.dtype)
     checks.refuse_nonfinite("preserve", kept)
+    if not cell.features.bias:  # keys of zeros recall 0, whatever is edited
+        kept = kept[kept.any(axis=1)]
+    checks.refuse_bad_keys(kept, cell.features.bias)
     penalty = _checked_penalty(penalty)
-    measure = None if metric is None else moment_of(cell, metric)
     features, preserved = (cell.features.fold(table).astype(np.float64) for table in (keys, kept))
+    measure = None if metric is None else Metric.of(moment_of(cell, metric), np.vstack([preserved, features]))
     with cell.writing:
         targets = values.astype(np.float64)
         state, solved, report = edited(cell.rule, cell.copied(), features, targets, preserved, penalty, measure)
         cell.commit(state, solved)
-    return Edit(report.weight, report.change, cell.features.fold)
+    return Edit(report.weight, report.change, cell.features.fold, report.growth)
 
 
 def edited(
@@ -198,59 +235,51 @@ def edited(
     values: Matrix64,
     preserved: Matrix64,
     penalty: float,
-    metric: Matrix64 | None,
+    metric: Metric | None,
 ) -> tuple[State, NDArray[Any], Edit]:
     """The state after an edit, a private copy that is changed, its weights, and the report on folded features."""
     sums = _editable_sums(rule, state)
     before = np.array(rule.solve(state).weights, np.float64)
-    sums.edits.release(features)
-    rounding = RECALL_ROUNDING * np.linalg.norm(preserved, axis=1) * np.linalg.norm(before)
-    sums.edits.constrain(preserved, preserved @ before, rounding)
-    if penalty == 0:
-        sums.edits.constrain(features, values)
-    if metric is not None:
-        _change_in_metric(rule, state, before, metric, features, values, penalty)
-    elif penalty > 0:
-        rule.store(state, features / np.sqrt(penalty), values / np.sqrt(penalty))
+    rounding = RECALL_ROUNDING * np.linalg.norm(preserved, axis=1) * norm(before)
+    kept = sums.edits.without_keys(features).with_rows(Edits.of(preserved, preserved @ before, 0.0, metric), rounding)
+    sums.edits = kept.with_rows(Edits.of(features, values, penalty, metric))
     rule.recompute(state)
     solved = rule.solve(state).weights
     after = np.array(solved, np.float64)
-    return state, solved, Edit(after.T, (after - before).T, np.asarray)
+    growth = _memory_growth(sums, state.n_stored, before, after, features, values)
+    _warn_of_growth(growth, "recalls of other keys")
+    return state, solved, Edit(after.T, (after - before).T, np.asarray, growth)
 
 
-def _change_in_metric(
-    rule: Rule,
-    state: State,
-    before: Matrix64,
-    metric: Matrix64,
-    features: Matrix64,
-    values: Matrix64,
-    penalty: float,
-) -> None:
-    """Make the state one whose weights are those before and their smallest change in a metric."""
-    sums = _editable_sums(rule, state)
-    if state.n_stored == 0:
-        raise ValueError("nothing is stored, and an edit in another metric needs stored pairs; store some first")
-    fixed, fixed_values = sums.edits.constraints
-    if penalty == 0:
-        change = smallest_change(metric, fixed[:0], fixed, fixed_values - fixed @ before, 0.0)
-    else:
-        change = smallest_change(metric, fixed, features, values - features @ before, penalty)
-    rule.recompute(state)
-    shift = before + change - rule.solve(state).weights
-    image, alpha = symmetric_product(sums.gram, shift), rule.alpha_for(state) or 0.0
-    # As if the values stored had been larger by what `shift` recalls; the last term lets α shrink towards it.
-    sums.squared_values += (shift * (2 * sums.cross + image)).sum(axis=0)
-    sums.cross += image + alpha * shift
-    sums.n_shifted += 1
-    rule.recompute(state)
-    missed = float(np.linalg.norm(rule.solve(state).weights - before - change))
-    if missed > REACHED * float(np.linalg.norm(change)):
-        raise ValueError(
-            "with this metric the change reaches directions in which nothing is stored, where a rule without a fixed "
-            "penalty keeps no weights; build the memory with Ridge(alpha) or RecursiveLeastSquares(alpha) with a "
-            "number above 0, or leave out the metric"
-        )
+def _memory_growth(
+    sums: Sums, n_stored: int, before: Matrix64, after: Matrix64, features: Matrix64, values: Matrix64
+) -> float:
+    """Length of the weights, next to that before and what the values take under keys of typical length."""
+    if not len(features):
+        return 1.0
+    typical = (sums.level * len(before) + float(row_squares(features).sum())) / (n_stored + len(features))
+    return _growth(norm(after), float(np.hypot(norm(before), norm(values) / np.sqrt(typical))))
+
+
+def release(cell: Cell, keys: NDArray[Any]) -> int:
+    """Release checked keys; see `AssociativeMemory.release`."""
+    features = cell.features.fold(keys).astype(np.float64)
+    with cell.writing:
+        state = cell.copied()
+        sums = _editable_sums(cell.rule, state)
+        left = sums.edits.without_keys(features)
+        n_released = len(sums.edits) - len(left)
+        if len(keys) and not n_released:
+            implied = bool(sums.edits.holds(features).any())
+            raise ValueError(
+                f"none of the {len(keys)} keys was edited or preserved, of {len(sums.edits)} that were"
+                + (", but those determine the recall of one; release them instead" if implied else "")
+                + "; pass the keys as they were given to edit(); nothing was changed"
+            )
+        sums.edits = left
+        cell.rule.recompute(state)
+        cell.commit(state)
+    return n_released
 
 
 def _editable_sums(rule: Rule, state: State) -> Sums:

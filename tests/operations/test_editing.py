@@ -4,10 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assocmem import AssociativeMemory, DeltaRule, Hebbian, RecursiveLeastSquares, Ridge, least_squares_edit
+from assocmem import AssociativeMemory, DeltaRule, Hebbian, RecursiveLeastSquares, Ridge
 from tests import naive
 from tests.helpers import FIRST_KEYS, FIRST_VALUES, memory_of_first, pairs, relative
 
@@ -69,7 +69,7 @@ def test_edit_with_a_penalty_is_a_block_step_of_recursive_least_squares(rule, n,
     covariance = np.linalg.inv(memory.features.fold(keys).T @ memory.features.fold(keys) + ALPHA * np.eye(RANK))
     gain = covariance @ edited.T @ np.linalg.inv(edited @ covariance @ edited.T + penalty * np.eye(3))
     assert relative(folded(memory), before + gain @ (new_values - edited @ before)) < 1e-7
-    assert memory.n_stored == n + 3
+    assert memory.n_stored == n
 
 
 @every_exact_rule
@@ -173,9 +173,9 @@ def test_copies_files_and_merged_memories_keep_edits(rule, tmp_path):
 @every_exact_rule
 def test_an_edit_outlives_all_pairs_and_may_come_first(rule):
     keys, values = pairs(5, KEY_DIM, 2)
-    memory = memory_of(keys, values, rule)
+    memory = memory_of(keys[1:], values[1:], rule)
     memory.edit(keys[0], [1.0, 2.0])
-    memory.forget(keys, values)
+    memory.forget(keys[1:], values[1:])
     empty = AssociativeMemory(KEY_DIM, 2, expansion=EXPANSION, rule=rule)
     empty.edit(keys[0], [1.0, 2.0])
     for each in (memory, empty, empty.copy()):
@@ -190,7 +190,7 @@ def test_recursive_least_squares_keeps_an_edit_through_many_writes():
     rule = RecursiveLeastSquares(decay=0.99)
     memory, new_keys = memory_of(*pairs(10, KEY_DIM, 2), rule), pairs(2, KEY_DIM, 1, seed=5)[0]
     memory.edit(new_keys, np.eye(2))
-    for key, value in zip(*pairs(1500, KEY_DIM, 2, seed=6), strict=True):
+    for key, value in zip(*pairs(300, KEY_DIM, 2, seed=6), strict=True):
         memory.store(key, value)
         memory.recall(key)
     assert relative(memory.recall(new_keys), np.eye(2)) < 1e-8
@@ -236,24 +236,57 @@ def test_edit_in_the_metric_of_a_sample(rule, penalty, n, sampled):
     memory.recall(held, return_confidence=True)
 
 
-def test_after_an_edit_in_another_metric_the_sums_are_those_of_other_values():
-    keys, values = pairs(60, KEY_DIM, 2)
-    memory, sample = memory_of(keys, values, Ridge()), pairs(100, KEY_DIM, 1, seed=4)[0]
-    features = memory.features.fold(keys)
+def test_no_edit_changes_the_sums_or_counts_as_a_pair():
+    memory, sample = memory_of(*pairs(60, KEY_DIM, 2), Ridge()), pairs(100, KEY_DIM, 1, seed=4)[0]
+    sums = memory._cell.current().sums.copy()
     memory.edit(*pairs(2, KEY_DIM, 2, seed=5), metric=sample)
-    sums = memory._cell.current().sums
-    shift = np.linalg.solve(features.T @ features, sums.cross - features.T @ values)
-    assert relative(sums.squared_values, ((values + features @ shift) ** 2).sum(axis=0)) < 1e-9
+    memory.edit(*pairs(2, KEY_DIM, 2, seed=6), penalty=0.1)
+    memory.edit(*pairs(2, KEY_DIM, 2, seed=7), pairs(2, KEY_DIM, 2, seed=8)[0])
+    now = memory._cell.current().sums
+    for name in ("gram", "cross", "squared_values"):
+        assert np.array_equal(getattr(now, name), getattr(sums, name))
+    assert memory.n_stored == 60
 
 
-def test_a_change_where_nothing_is_stored_needs_a_penalty():
-    memory, sample = memory_of(*pairs(10, KEY_DIM, 2), Ridge()), pairs(100, KEY_DIM, 1, seed=4)[0]
+@every_exact_rule
+@pytest.mark.parametrize("n", [0, 10, 60])
+def test_an_edit_in_a_metric_may_reach_directions_in_which_nothing_is_stored(rule, n):
+    memory, sample = memory_of(*pairs(n, KEY_DIM, 2), rule), pairs(100, KEY_DIM, 1, seed=4)[0]
+    key, fold = pairs(1, KEY_DIM, 1, seed=5)[0], memory.features.fold
     before = folded(memory)
-    with pytest.raises(ValueError, match="with this metric the change reaches directions in which nothing is stored"):
-        memory.edit(pairs(1, KEY_DIM, 1, seed=5)[0], [1.0, 2.0], metric=sample)
-    assert np.array_equal(folded(memory), before)
-    full = memory_of(*pairs(60, KEY_DIM, 2), Ridge())
-    full.edit(pairs(1, KEY_DIM, 1, seed=5)[0], [1.0, 2.0], metric=sample)
+    memory.edit(key, [1.0, 2.0], metric=sample)
+    expected = naive.smallest_change(fold(sample).T @ fold(sample) / 100, fold(key), [[1.0, 2.0]] - fold(key) @ before)
+    assert relative(folded(memory), before + expected) < 1e-8
+
+
+@pytest.mark.filterwarnings("ignore:this edit")  # the metric leaves the change to few directions
+@settings(max_examples=12)
+@given(n=st.integers(1, 4), n_factors=st.integers(1, 60), spread=st.floats(-10, 0), seed=st.integers(0, 999))
+def test_no_change_costs_less_in_a_metric_of_any_scales_and_correlations(n, n_factors, spread, seed):
+    rng = np.random.default_rng(seed)
+    factors = rng.standard_normal((RANK, n_factors))
+    metric = factors @ factors.T + 10**spread * np.eye(RANK)
+    scales = 10 ** rng.uniform(-5, 5, RANK) / np.sqrt(metric.diagonal())
+    metric = scales[:, None] * metric * scales
+    metric = (metric + metric.T) / 2
+    memory, (keys, wanted) = memory_of(*pairs(30, KEY_DIM, 2), Ridge(ALPHA)), pairs(n, KEY_DIM, 2, seed + 100)
+    errors = wanted - memory.recall(keys)
+    edit = memory.edit(keys, wanted, metric=metric)
+    assert relative(memory.recall(keys), wanted) < 1e-9
+    rounding = (metric.diagonal()[:, None] * (1e-15 * edit.weight.T) ** 2).sum()  # of weights as float64
+    least = naive.least_cost(metric, memory.features.fold(keys), errors)
+    assert naive.cost(metric, edit.change.T) < (1 + 1e-6) * least + rounding
+
+
+def test_metrics_in_which_two_keys_change_the_weights_alike():
+    """No combination of the two directions meets both values: the metric of what is stored does the rest."""
+    memory, (keys, wanted) = memory_of(*pairs(30, KEY_DIM, 2), Ridge(ALPHA)), pairs(2, KEY_DIM, 2, seed=5)
+    first, second = memory.features.fold(keys)
+    other = np.linalg.inv(np.outer(first, first) + 1e-13 * np.eye(RANK) * (first @ first))
+    memory.edit(keys[0], wanted[0], metric=np.eye(RANK))
+    memory.edit(keys[1], wanted[1], metric=(other + other.T) / 2)
+    assert abs(first @ second) > 0
+    assert relative(memory.recall(keys), wanted) < 1e-9
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -284,7 +317,8 @@ def test_refusals_change_nothing(given, error, message):
 def test_no_more_recalls_than_dimensions_can_be_fixed():
     keys, values = pairs(RANK + 1, KEY_DIM, 2)
     memory = AssociativeMemory(KEY_DIM, 2, expansion=EXPANSION)
-    memory.edit(keys[:RANK], values[:RANK])
+    with pytest.warns(UserWarning, match="recalls of other keys"):  # a square system of random keys
+        memory.edit(keys[:RANK], values[:RANK])
     assert relative(memory.recall(keys[:RANK]), values[:RANK]) < 1e-8
     with pytest.raises(ValueError, match=r"of 24 keys with a fixed recall and 1 to fix, only 24 have .*at most 24 can"):
         memory.edit(keys[RANK], values[RANK])
@@ -298,110 +332,6 @@ def test_rules_that_cannot_hold_an_edit_refuse(rule):
         ValueError, match=rf"rule '{rule.name}' cannot hold an edit, .*build the memory with rule 'ridge' or 'rls'"
     ):
         memory.edit(np.ones(KEY_DIM), [1.0, 2.0])
-
-
-# ---------------------------------------------------------------------------------------- a layer of its own
-
-
-def layer(seed=0, n_inputs=12, n_outputs=5):
-    rng = np.random.default_rng(seed)
-    inputs = rng.standard_normal((200, n_inputs)) @ rng.standard_normal((n_inputs, n_inputs))
-    return rng.standard_normal((n_outputs, n_inputs)), inputs, inputs.T @ inputs / 200
-
-
-@given(n=st.integers(1, 4), n_held=st.integers(0, 4), seed=st.integers(0, 99))
-def test_layer_edit_is_the_smallest_change(n, n_held, seed):
-    weight, inputs, covariance = layer(seed)
-    wanted, held = pairs(n, 5, 5, seed)[0], inputs[10 : 10 + n_held]
-    edit = least_squares_edit(weight, inputs[:n], wanted, covariance, preserve=held)
-    errors = np.vstack([wanted - inputs[:n] @ weight.T, np.zeros((n_held, 5))])
-    expected = naive.smallest_change(covariance, np.vstack([inputs[:n], held]), errors)
-    assert relative(edit.change.T, expected) < 1e-6
-    assert relative(inputs[:n] @ edit.weight.T, wanted) < 1e-9
-    assert np.allclose(held @ edit.weight.T, held @ weight.T, atol=1e-9)
-
-
-@given(n=st.integers(1, 20), penalty=st.sampled_from([1e-3, 1.0, 100.0]), seed=st.integers(0, 99))
-def test_layer_edit_with_a_penalty_is_the_closed_form(n, penalty, seed):
-    """MEMIT, with keys and values as columns, also for more keys than inputs."""
-    weight, inputs, covariance = layer(seed)
-    columns, wanted = inputs[:n].T, pairs(n, 5, 5, seed)[0].T
-    inner = penalty * covariance + columns @ columns.T
-    expected = weight + (wanted - weight @ columns) @ columns.T @ np.linalg.inv(inner)
-    edit = least_squares_edit(weight, columns.T, wanted.T, covariance, penalty=penalty)
-    assert relative(edit.weight, expected) < 1e-6
-
-
-def test_layer_edit_of_one_key_is_the_rank_one_form():
-    """ROME: ΔW = Λ (C⁻¹k)ᵀ with Λ = (v − W k) / (kᵀ C⁻¹ k)."""
-    weight, inputs, covariance = layer()
-    key, value = inputs[0], np.arange(5.0)
-    direction = np.linalg.solve(covariance, key)
-    expected = weight + np.outer(value - weight @ key, direction) / (key @ direction)
-    assert relative(least_squares_edit(weight, key, value, covariance).weight, expected) < 1e-9
-
-
-@given(penalty=st.sampled_from([1e-2, 1.0]), cut=st.integers(1, 5), seed=st.integers(0, 99))
-def test_layer_edits_in_turn_are_one_edit_if_the_covariance_learns_of_them(penalty, cut, seed):
-    """One block step of recursive least squares after the other, with covariance (λC)⁻¹."""
-    weight, inputs, covariance = layer(seed)
-    wanted = pairs(6, 5, 5, seed)[0]
-    together = least_squares_edit(weight, inputs[:6], wanted, covariance, penalty=penalty)
-    first = least_squares_edit(weight, inputs[:cut], wanted[:cut], covariance, penalty=penalty)
-    learned = covariance + inputs[:cut].T @ inputs[:cut] / penalty
-    second = least_squares_edit(first.weight, inputs[cut:6], wanted[cut:], learned, penalty=penalty)
-    assert relative(second.weight, together.weight) < 1e-6
-
-
-def test_inputs_that_never_vary_cost_nothing():
-    """A sample with fewer rows than inputs: the change goes where the sample is not, and the sample sees none of it."""
-    rng = np.random.default_rng(0)
-    weight, sample, key = rng.standard_normal((3, 12)), rng.standard_normal((6, 12)), rng.standard_normal(12)
-    edit = least_squares_edit(weight, key, [1.0, 2.0, 3.0], sample.T @ sample)
-    assert relative(edit.weight @ key, np.array([1.0, 2.0, 3.0])) < 1e-6
-    assert edit.locality(sample).largest_change < 1e-6
-
-
-@given(seed=st.integers(0, 99))
-def test_locality_is_what_changed(seed):
-    weight, inputs, covariance = layer(seed)
-    edit = least_squares_edit(weight, inputs[0], np.ones(5), covariance)
-    report = edit.locality(inputs[1:9])
-    before, after = inputs[1:9] @ weight.T, inputs[1:9] @ edit.weight.T
-    usual = np.sqrt(np.mean([row @ row for row in before]))
-    changes = [np.linalg.norm(b - a) / usual for a, b in zip(after, before, strict=True)]
-    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(after, before, strict=True)]
-    assert report.n_keys == 8
-    assert np.allclose([report.mean_change, report.largest_change], [np.mean(changes), np.max(changes)])
-    assert np.allclose([report.mean_cosine, report.smallest_cosine], [np.mean(cosines), np.min(cosines)])
-
-
-def test_locality_of_outputs_that_are_zero():
-    edit = least_squares_edit(np.zeros((2, 3)), [1.0, 0, 0], [1.0, 1.0], np.eye(3))
-    nowhere = edit.locality([[0.0, 1.0, 0.0]])
-    assert (nowhere.mean_change, nowhere.largest_change, nowhere.mean_cosine) == (0, 0, 1)
-    with pytest.raises(ValueError, match="keys are empty; pass at least one held-out key"):
-        edit.locality(np.empty((0, 3)))
-
-
-@pytest.mark.parametrize(("given", "message"), [
-    ({"weight": np.ones(3)}, r"weight must be the matrix of a layer, \(outputs, inputs\), got shape \(3,\)"),
-    ({"keys": np.ones(4)}, r"keys have shape \(4,\); expected \(N, 3\) or \(3,\)"),
-    ({"keys": np.zeros(3)}, "key 0 is all zeros, for which every layer gives 0"),
-    ({"values": np.ones((2, 2))}, "1 keys came with 2 values"),
-    ({"values": [np.nan, 1.0]}, "values row 0, column 0 is nan"),
-    ({"covariance": np.triu(np.ones((3, 3)))}, "covariance of shape .* is not symmetric, as a second moment is"),
-    ({"covariance": np.ones((2, 3))}, "covariance of shape .* is not symmetric"),
-    ({"covariance": -np.eye(3)}, "not positive semidefinite, as a second moment of inputs is"),
-    ({"covariance": np.zeros((3, 3))}, "not positive semidefinite"),
-    ({"preserve": [2.0, 0, 0]}, "key 0 depends linearly on the other keys to edit and the 1 independent ones to pres"),
-    ({"keys": np.eye(3)[[0, 1, 0]], "values": np.ones((3, 2))}, "depends linearly on the other keys to edit and the 0"),
-    ({"penalty": -1.0}, "penalty must be .*got -1.0"),
-])  # fmt: skip
-def test_layer_edits_refuse(given, message):
-    usual = {"weight": np.ones((2, 3)), "keys": [1.0, 0, 0], "values": [1.0, 2.0], "covariance": np.eye(3)}
-    with pytest.raises(ValueError, match=message):
-        least_squares_edit(**{**usual, **given})
 
 
 @pytest.mark.parametrize("rule", [Ridge(0.1), RecursiveLeastSquares(0.1)], ids=["ridge", "rls"])
@@ -445,14 +375,5 @@ def test_small_refusals():
     assert memory.n_stored == 20
     with pytest.raises(ValueError, match=r"penalty .*0 or at least 1e-150"):
         memory.edit(FIRST_KEYS[0], [1.0, 2.0], penalty=1e-320)
-    with pytest.raises(ValueError, match="nothing is stored, and an edit in another metric needs stored pairs"):
-        AssociativeMemory(8, 2, rule=Ridge(0.1)).edit(FIRST_KEYS[0], [1.0, 2.0], metric=FIRST_KEYS)
     with pytest.raises(ValueError, match="rows of different lengths"):
         memory.edit(FIRST_KEYS[0], [1.0, 2.0], metric=[[1, 2], [3]])
-    with pytest.raises(ValueError, match=r"at least one input and output, got shape \(0, 0\)"):
-        least_squares_edit(np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0)))
-
-
-def test_an_edit_can_be_pickled():
-    edit = least_squares_edit(np.eye(3), [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], np.eye(3))
-    assert pickle.loads(pickle.dumps(edit)).locality([0.0, 1.0, 0.0]) == edit.locality([0.0, 1.0, 0.0])
