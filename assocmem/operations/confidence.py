@@ -11,28 +11,34 @@ from numpy.typing import NDArray
 
 from assocmem.cell import Cell, Progress, report
 from assocmem.core import checks
+from assocmem.operations.left_out import LeftOut
 from assocmem.rules import Rule, State
 from assocmem.rules.arrays import Shape
-from assocmem.rules.blas import Matrix64, invert_from_cholesky, symmetric_product
-from assocmem.rules.constraints import free_gram, outside
-from assocmem.rules.solve import LARGEST_RATIO, Regularised, solve
+from assocmem.rules.blas import Matrix64, invert_from_cholesky
+from assocmem.rules.solve import LARGEST_RATIO, Regularised
 from assocmem.rules.sums import Sums
 
 # The smallest penalty, as a share of the mean eigenvalue of G, with which leverages are computed: with less of it
 # Cholesky would measure rounding in the directions that hold nothing.
 SMALLEST_PENALTY = 1e-6
-# Below, differences of sums have lost their digits, and what they tend to as α/s → 0 is the more accurate.
+MOST_NOISE = 1e-3  # rounding of G as a share of the penalty: it moves a leverage by at most this share of itself
+# Below, the difference has lost its digits, and what it tends to as α/s → 0 is the more accurate.
 SMALLEST_FREEDOM = 1e-3
-SMALLEST_RESIDUAL = 1e-10  # of Σ v²
-INTERPOLATED = 1e-7  # 1 − h of a pair that only its own weights hold
-NOT_STORED = 1e-6  # leverage above 1 that rounding does not explain
+SMALLEST_SQUARES = 1e-280  # Σ v² below which the squares have lost digits
+EPS = float(np.finfo(np.float64).eps)
 
 
 def regularised(rule: Rule, state: State) -> Regularised:
-    """G + αI, factorised, with a penalty of at least SMALLEST_PENALTY and more where rounding makes that necessary."""
+    """G + αI, factorised, with a penalty of at least SMALLEST_PENALTY."""
     sums = sums_for(rule, state, "leverage")
     share = min(max((rule.alpha_for(state) or 0.0) / sums.level, SMALLEST_PENALTY), LARGEST_RATIO)
-    return Regularised.require(sums.gram, [share, 10 * share, 100 * share, 1000 * share])
+    if sums.noise > MOST_NOISE * share * sums.level:
+        raise ValueError(
+            f"rounding of the sums, by keys that are or were far longer than the others, is {sums.noise:.2g}, too much "
+            f"for leverages and deviations at a penalty of {share * sums.level:.2g}; store the pairs that are left in "
+            f"a new memory, or build it with a penalty of {sums.noise / MOST_NOISE:.2g}"
+        )
+    return Regularised.require(sums.gram, [share])
 
 
 @dataclass(frozen=True)
@@ -50,15 +56,15 @@ class Deviation:
 
     def __call__(self, features: NDArray[Any]) -> Matrix64:
         """Deviations (B, v) of the recalls of folded features (B, D)."""
-        exact = features.astype(np.float64, copy=False)
+        exact = features.astype(np.float64, copy=False) / np.sqrt(self.regularised.level)
         if self.kind == "noisy keys":
             shape = np.einsum("ij,ij->i", exact, exact)
         else:
             solved = self.regularised.solve(exact.T).T
             if self.kind == "interpolated":
-                shape = np.einsum("ij,ij->i", solved, solved) * (self.regularised.shift / self.regularised.level)
+                shape = np.einsum("ij,ij->i", solved, solved) * self.regularised.shift
             else:
-                shape = 1 + np.einsum("ij,ij->i", exact, solved) / self.regularised.level
+                shape = 1 + np.einsum("ij,ij->i", exact, solved)
         return np.asarray(np.sqrt(self.fixed + shape[:, None] * self.share))
 
 
@@ -78,8 +84,7 @@ def noise_deviation(sums: Sums, n_stored: int, regularised: Regularised, alpha: 
     the part of ψ outside the span of the stored features, times τ̂² = tr(Uᵀ G⁺ U) / tr G⁺ (docs/theory.md).
     """
     factor, penalty = regularised.factor, regularised.shift
-    # In units in which G has the mean eigenvalue 1 and weights and values are of one size.
-    targets = sums.cross / np.sqrt(regularised.level)
+    targets, unit = scaled_targets(sums, regularised)
     weights = regularised.solve(targets)
     inverse = factor.copy()
     invert_from_cholesky(inverse)
@@ -90,11 +95,33 @@ def noise_deviation(sums: Sums, n_stored: int, regularised: Regularised, alpha: 
         # All N pairs are independent; of their eigenvalues rounding leaves more than of N − D + α tr (G + αI)⁻¹.
         spectrum = scipy.linalg.eigvalsh(sums.gram / regularised.level, lower=True, check_finite=False)
         freedom = float((penalty / (spectrum[rank - int(n) :] + penalty)).sum())
-    direct = sums.squared_values - (weights * targets).sum(axis=0) - penalty * (weights**2).sum(axis=0)
+    squares = (weights**2).sum(axis=0)
+    direct = 1 - (weights * targets).sum(axis=0) - penalty * squares
+    # Rounding of the sums may be all there is of this difference. Pairs that are all interpolated leave only what the
+    # penalty takes, which is known better; of others as much as that rounding may be left.
+    noise = sums.noise / regularised.level + EPS
+    rounding = noise * squares + 2 * np.sqrt(squares) * sums.noise_cross / np.sqrt(regularised.level) / unit + 10 * EPS
     least = penalty**2 * (weights * regularised.solve(weights)).sum(axis=0)
-    residual = np.where(direct > SMALLEST_RESIDUAL * sums.squared_values, direct, least)
+    if n <= rank and freedom < 1:
+        residual = np.where(direct > 1e4 * rounding, direct, least)
+    else:
+        residual = np.maximum(direct, 10 * rounding)
+    residual *= sums.squared_values > 0
     kind = "interpolated" if interpolates else "noise"
-    return Deviation(regularised, kind, residual / freedom, np.zeros_like(residual))
+    return Deviation(regularised, kind, residual / freedom * unit**2, np.zeros_like(residual))
+
+
+def scaled_targets(sums: Sums, regularised: Regularised) -> tuple[Matrix64, NDArray[np.float64]]:
+    """Q in units in which G has the mean eigenvalue 1 and every output the sum of squares 1; and the latter's units."""
+    squares = sums.squared_values
+    lost = (squares < SMALLEST_SQUARES) & (np.abs(sums.cross).max(axis=0) > 0)
+    if lost.any():
+        raise ValueError(
+            f"the squared values of output {int(np.argmax(lost))} are too small for the number range, and deviations "
+            f"need their sum; store larger values, for example in another unit"
+        )
+    unit = np.sqrt(np.where(squares > 0, squares, 1.0))
+    return sums.cross / np.sqrt(regularised.level) / unit, unit
 
 
 def noisy_key_deviation(
@@ -109,20 +136,18 @@ def noisy_key_deviation(
 
     known = query_cosine, shape.key_dim, shape.expansion
     kappa, gap = float(feature_cosine(*known)), float(feature_cosine_gap(*known))
-    targets = sums.cross / np.sqrt(regularised.level)
+    targets, unit = scaled_targets(sums, regularised)
     weights = regularised.solve(targets)
     fitted, squares = (weights * targets).sum(axis=0), (weights**2).sum(axis=0)
-    unfit = sums.squared_values - kappa * (2 - kappa) * fitted - kappa**2 * regularised.shift * squares
-    share = gap * (1 + kappa) * squares / (regularised.level * len(weights))
-    return Deviation(regularised, "noisy keys", share, np.maximum(unfit, 0.0) / n_stored)
+    unfit = (sums.squared_values > 0) - kappa * (2 - kappa) * fitted - kappa**2 * regularised.shift * squares
+    share = gap * (1 + kappa) * squares / len(weights)
+    return Deviation(regularised, "noisy keys", share * unit**2, np.maximum(unfit, 0.0) / n_stored * unit**2)
 
 
-def leverages(features: NDArray[Any], factored: Regularised | Matrix64) -> NDArray[np.float64]:
-    """Leverages ψᵀ (G + αI)⁻¹ ψ of features (B, D), from a factor or from the inverse."""
-    exact = features.astype(np.float64, copy=False)
-    if isinstance(factored, Regularised):
-        return np.asarray(np.einsum("ij,ji->i", exact, factored.solve(exact.T)) / factored.level)
-    return np.asarray(np.einsum("ij,ji->i", exact, symmetric_product(factored, exact.T)))
+def leverages(features: NDArray[Any], factored: Regularised) -> NDArray[np.float64]:
+    """Leverages ψᵀ (G + αI)⁻¹ ψ of features (B, D)."""
+    exact = features.astype(np.float64, copy=False) / np.sqrt(factored.level)
+    return np.asarray(np.einsum("ij,ji->i", exact, factored.solve(exact.T)))
 
 
 def shared_factor(cell: Cell) -> Regularised:
@@ -133,11 +158,9 @@ def shared_factor(cell: Cell) -> Regularised:
 def leverage(cell: Cell, keys: NDArray[Any]) -> NDArray[np.float64]:
     """Leverages (N,) of checked keys (N, key_dim); see `AssociativeMemory.leverage`."""
     cell.read(lambda state: sums_for(cell.rule, state, "leverage"))
-    _, inverse = cell.derived("inverse", lambda state: state.regularised_inverse)
-    known = shared_factor(cell) if inverse is None else inverse
-    found = np.empty(len(keys))
+    factored, found = shared_factor(cell), np.empty(len(keys))
     for chunk, features in cell.features_of(keys):
-        found[chunk] = leverages(features, known)
+        found[chunk] = leverages(features, factored)
     return found
 
 
@@ -157,36 +180,19 @@ def leave_one_out(cell: Cell, keys: NDArray[Any], values: NDArray[Any]) -> NDArr
     """Residuals (N, value_dim) of checked stored pairs; see `AssociativeMemory.leave_one_out`."""
     residuals = np.empty(values.shape)
     with cell.writing:
-        state = cell.current()
-        refuse_faded_or_noisy(cell.rule, state, "leave-one-out residuals")
+        state, rule = cell.current(), cell.rule
+        refuse_faded_or_noisy(rule, state, "leave-one-out residuals")
+        sums, alpha = sums_for(rule, state, "leave-one-out residuals"), rule.alpha_for(state) or 0.0
+        if sums.edits.has_directions:
+            raise ValueError(
+                "edits in another metric leave no leave-one-out residuals, since the weights then solve no ridge "
+                "problem; take them back with release(keys) first"
+            )
+        left_out = LeftOut(sums, alpha, state.n_stored)
         for chunk, features in cell.features_of(keys):
             targets = checks.to_dtype(values[chunk], cell.shape.dtype)
-            residuals[chunk] = left_out(cell.rule, state, features, targets, chunk.start)
+            residuals[chunk] = left_out.residuals(features, targets, chunk.start)
     return residuals
-
-
-def left_out(
-    rule: Rule, state: State, features: NDArray[Any], values: NDArray[Any], first_row: int
-) -> NDArray[np.float64]:
-    """Residuals (v − ŷ) / (1 − h) of stored pairs, each as if it alone had never been stored."""
-    sums, alpha = sums_for(rule, state, "leave-one-out residuals"), rule.alpha_for(state) or 0.0
-    weights, fixed = rule.solve(state).weights, sums.edits.constraint()
-    gram = sums.gram if fixed is None else free_gram(sums.gram, fixed.basis)
-    exact = features.astype(np.float64, copy=False)
-    errors = values - exact @ weights
-    exact = exact if fixed is None else outside(exact, fixed.basis)
-    solved = solve(gram, np.asfortranarray(exact.T), alpha)[0].T
-    left = 1 - np.einsum("ij,ij->i", exact, solved)
-    if (left < -NOT_STORED).any():
-        row = int(np.argmin(left))
-        raise ValueError(
-            f"key {first_row + row} has leverage {1 - left[row]:.3g}, and a stored key has at most 1; pass keys "
-            f"exactly as they were stored"
-        )
-    alone = left < INTERPOLATED
-    lengths = np.linalg.norm(solved[alone], axis=1)[:, None]
-    errors[alone], left[alone] = solved[alone] / lengths @ weights / lengths, 1.0
-    return np.asarray(errors / left[:, None])
 
 
 # ----------------------------------------------------------------------------------------------------- refusals

@@ -10,6 +10,8 @@ from assocmem.core import checks
 from assocmem.laws.prediction import KINDS, pairs_within, predicted_error
 from assocmem.rules import Rule, State
 from assocmem.rules.arrays import Solution
+from assocmem.rules.ridge import ONE_PENALTY, Ridge
+from assocmem.rules.solve import LARGEST_RATIO
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,16 @@ def diagnosis_of(
     rule: Rule, state: State, solution: Solution, query_cosine: float, error: float, kind: str
 ) -> Diagnosis:
     """Diagnose a state and its solution."""
+    if isinstance(rule, Ridge) and rule.per_output and state.n_stored:
+        raise ValueError(ONE_PENALTY.format(rule=rule))
     shape, n = state.shape, state.n_stored
-    size = 0.0 if state.sums is None else state.sums.gram.trace() / shape.rank  # N times the mean ‖x‖²
+    size = 0.0 if state.sums is None else state.sums.level  # N times the mean ‖x‖²
 
     def penalty(pairs: int) -> float:
         """α / (D · mean ‖x‖²) once so many pairs are stored."""
         known = pairs == n or rule.alpha_is_expensive
         alpha = solution.alpha if known else rule.alpha_for(state, pairs)
-        return (alpha or 0.0) * n / size / shape.rank if size > 0 else 0.0
+        return min((alpha or 0.0) / size, LARGEST_RATIO) * n / shape.rank if size > 0 else 0.0
 
     def predicted(pairs: int, cosine: float) -> float:
         if not shape.whiten:

@@ -57,6 +57,31 @@ def test_leverage_without_a_penalty():
     assert np.allclose(memory.leverage(queries), (outside**2).sum(axis=1) / penalty, rtol=1e-3)
 
 
+@pytest.mark.parametrize("rule", [Ridge(), Ridge(alpha=1e-9), "rls", RecursiveLeastSquares(alpha=1e-9)], ids=str)
+@given(decades=st.sampled_from([0, 1, 3]), seed=st.integers(0, 99))
+def test_a_stored_key_has_at_most_leverage_one(rule, decades, seed):
+    """Also after a long run of stores and forgets, where an inverse that is updated drifts."""
+    rng = np.random.default_rng(seed)
+    keys, values = noisy_pairs(150, seed=seed)
+    keys *= 10.0 ** rng.uniform(-decades / 2, decades / 2, (150, 1))
+    memory = memory_of(keys[:1], values[:1], rule)
+    for start in range(1, 150, 7):
+        memory.store(keys[start : start + 7], values[start : start + 7])
+        assert memory.leverage(keys[: start + 7]).max() <= 1 + 1e-9
+    memory.forget(keys[100:], values[100:])
+    assert memory.leverage(keys[:100]).max() <= 1 + 1e-9
+
+
+def test_leverage_is_refused_where_rounding_would_decide_it():
+    keys, values = noisy_pairs(30)
+    memory = memory_of(keys, values, Ridge(alpha=1e-3))
+    memory.store(1e4 * keys[:1], values[:1])
+    memory.forget(1e4 * keys[:1], values[:1])
+    for call in (memory.leverage, lambda keys: memory.recall(keys, return_confidence=True)):
+        with pytest.raises(ValueError, match=r"rounding of the sums.*at a penalty of 0.001.*new memory.*a penalty of"):
+            call(keys)
+
+
 def test_leverage_is_higher_for_what_was_never_met():
     rng = np.random.default_rng(0)
     keys, values = noisy_pairs(200)
@@ -151,6 +176,16 @@ def test_deviation_has_the_unit_of_the_values(scale, load):
     assert np.allclose(scaled, scale * deviation, rtol=1e-6)
 
 
+def test_deviations_of_values_whose_squares_vanish_are_refused():
+    keys, values = noisy_pairs(30)
+    memory = memory_of(keys, values * [1.0, 1e-200], Ridge(alpha=0.5))
+    with pytest.raises(ValueError, match=r"squared values of output 1 are too small.*another unit"):
+        memory.recall(keys, return_confidence=True)
+    constant = memory_of(keys, np.full((30, 2), [0.0, 5.0]), Ridge(alpha=0.5)).recall(keys, return_confidence=True)[1]
+    assert (constant[:, 0] == 0).all()
+    assert (constant[:, 1] > 0).all()
+
+
 def test_float32_and_one_key_and_out_and_progress():
     keys, values = noisy_pairs(50)
     double, single = (memory_of(keys, values, Ridge(alpha=0.5), dtype=dtype) for dtype in ("float64", "float32"))
@@ -192,7 +227,7 @@ def test_leave_one_out_is_never_having_stored(rule, tolerance, n, left_out, edit
 
 
 @pytest.mark.parametrize("rule", [Ridge(), RecursiveLeastSquares()], ids=str)
-@pytest.mark.parametrize(("scale", "unit"), [(1e-150, 1e100), (1e149, 1e100), (1e149, 1e-100)])
+@pytest.mark.parametrize(("scale", "unit"), [(1e-140, 1e100), (1e149, 1e100), (1e149, 1e-100)])
 def test_residuals_stay_in_range(rule, scale, unit):
     keys, values = pairs(10, KEY_DIM, 2)
     usual = memory_of(keys, values, Ridge()).leave_one_out(keys, values)
@@ -232,16 +267,6 @@ def test_one_factorisation_for_every_state(monkeypatch):
     assert (
         relative(memory.recall(keys, return_confidence=True)[1], fresh.recall(keys, return_confidence=True)[1]) < 1e-9
     )
-
-
-def test_no_write_changes_what_a_leverage_reads():
-    keys, values = noisy_pairs(400)
-    memory = memory_of(keys[:30], values[:30], RecursiveLeastSquares(alpha=0.5))
-    memory.leverage(keys)
-    _, inverse = memory._cell.derived("inverse", lambda state: pytest.fail("it is computed already"))
-    before = inverse.copy()
-    memory.store(keys[30:], values[30:])
-    assert np.array_equal(inverse, before)
 
 
 @pytest.mark.parametrize("rule", [Ridge(alpha=0.5), RecursiveLeastSquares(alpha=0.5)], ids=str)
