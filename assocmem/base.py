@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from assocmem import operations
 from assocmem.cell import Cell, Progress, refuse_too_large, report
 from assocmem.core import checks
+from assocmem.core.siphash import Words
+from assocmem.core.underflow import underflow_is_zero
 from assocmem.features.crelu import CReLUFeatures
 from assocmem.features.readout import recall_folded
 from assocmem.rules import Rule, as_rule
@@ -23,6 +25,7 @@ AnyMemory = TypeVar("AnyMemory", bound="Memory")
 SMALLEST_COSINE = 0.02
 
 
+@underflow_is_zero
 class Memory:
     """A map from keys to values that is written pair by pair or in batches, and recalled."""
 
@@ -37,13 +40,14 @@ class Memory:
         bias: float = 0.0,
         seed: int = 0,
         dtype: DTypeLike = "float64",
+        ledger: bool = False,
     ) -> None:
         known = as_rule(rule)
         sizes = checks.as_size("key_dim", key_dim) + bool(bias), checks.as_size("expansion", expansion)
         shape = Shape(*sizes, bool(whiten), checks.as_size("value_dim", value_dim), checks.as_dtype(dtype))
         refuse_too_large(known, shape, known.cost(shape).state_bytes, "a memory")
         features = CReLUFeatures(key_dim, expansion, whiten=whiten, bias=bias, seed=seed, dtype=dtype)
-        self._cell = Cell(features, known, shape.value_dim)
+        self._cell = Cell(features, known, shape.value_dim, ledger=bool(ledger))
 
     @classmethod
     def _of(cls: type[AnyMemory], cell: Cell) -> AnyMemory:
@@ -60,6 +64,13 @@ class Memory:
     def rule(self) -> Rule:
         """The learning rule."""
         return self._cell.rule
+
+    @rule.setter
+    def rule(self, rule: object) -> None:
+        raise AttributeError(
+            f"the rule of a memory is read-only, since its sums were stored under {self.rule!r}; "
+            f"memory.with_rule({rule!r}) returns a memory of the same pairs under another rule"
+        )
 
     @property
     def key_dim(self) -> int:
@@ -92,6 +103,11 @@ class Memory:
         return self.features.dtype
 
     @property
+    def ledger(self) -> bool:
+        """Whether the memory keeps a digest of every pair, by which pairs that are not stored are refused."""
+        return self._cell.digester is not None
+
+    @property
     def n_stored(self) -> int:
         """Number of pairs stored and not forgotten."""
         return self._cell.n_stored
@@ -107,12 +123,15 @@ class Memory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the state: what a saved file holds, whatever was stored."""
+        """Bytes of the state: what a saved file holds, whatever was stored, but for 16 bytes a pair of a ledger."""
         return self._cell.nbytes
 
     @property
     def alpha(self) -> float | None:
-        """The absolute penalty in use; None for a rule without one, or before it has been chosen."""
+        """The absolute penalty in use; None for a rule without one, or before it has been chosen.
+
+        An array (value_dim,) with ``Ridge("gcv", per_output=True)``.
+        """
         return self._cell.alpha()
 
     @property
@@ -122,21 +141,29 @@ class Memory:
         ``recall(x) == relu(z) @ weights[0] + relu(-z) @ weights[1] + norm(x) * offset`` with z = features.project(x)
         and x extended by the bias, if there is one.
         """
-        return self.features.unfold(self._cell.view().weights)[0]
+        with np.errstate(under="ignore"):
+            return self.features.unfold(self._cell.view().weights)[0]
 
     @property
     def offset(self) -> NDArray[Any]:
         """The weights (value_dim,) that multiply the norm of a key; zero for a memory with ``whiten=False``."""
-        return self.features.unfold(self._cell.view().weights)[1]
+        with np.errstate(under="ignore"):
+            return self.features.unfold(self._cell.view().weights)[1]
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(key_dim={self.key_dim}, value_dim={self.value_dim}, expansion={self.expansion}, "
-            f"rule={self.rule}, n_stored={self.n_stored}, rank={self.rank})"
+            f"rule={self.rule}, n_stored={self.n_stored}, rank={self.rank}{', ledger=True' if self.ledger else ''})"
         )
 
     def store(
-        self, keys: ArrayLike, values: ArrayLike, *, query_cosine: float = 1.0, progress: Progress | None = None
+        self,
+        keys: ArrayLike,
+        values: ArrayLike,
+        *,
+        ids: Any = None,
+        query_cosine: float = 1.0,
+        progress: Progress | None = None,
     ) -> None:
         """Store pairs.
 
@@ -146,13 +173,19 @@ class Memory:
             Arrays larger than memory (`numpy.memmap`) are worked through in chunks, after a first pass that checks.
         values : (N, value_dim) or (value_dim,)
             One value for every key.
+        ids : N integers or N strings, optional
+            For a memory with a ledger: what tells a pair from others of the same key and value. 7 and "7" differ.
+            A pair stored with an id is forgotten with its id only.
         query_cosine : float in [0.02, 1]
             Below 1, store each value under all noisy versions of its key at this cosine, so that a pattern that is its
             own value attracts keys around it (see `settle`). For keys of ±1, noise that flips a share s of the signs
             has cosine 1 − 2s. Uses the exact mean and covariance of the features; no copies are drawn. Rule "ridge"
-            with a number for alpha.
+            with a number for alpha. Keys of which every entry is 0 or one positive number, and both occur, are
+            refused: store 2x − 1 in place of patterns x of 0 and 1.
         progress : callable, optional
             Called with the number of further pairs that are done, after every chunk; for example a bar's `update`.
+            Nothing is stored before its last call has returned: if it raises, the memory is as it was, whatever the
+            rule and the number of pairs. This takes a second copy of the state while it lasts.
 
         Examples
         --------
@@ -165,7 +198,10 @@ class Memory:
         checks.refuse_uncallable("progress", progress)
         cosine = self._checked_cosine(query_cosine)
         key_table, value_table = self._checked_pairs(keys, values)
-        self._cell.store_pairs(key_table, value_table, cosine, progress)
+        if cosine != 1.0:
+            checks.refuse_zeros_and_ones((key_table[chunk] for chunk in self._chunks(key_table)), "query_cosine")
+        words = self._checked_ids(ids, len(key_table))
+        self._cell.store_pairs(key_table, value_table, cosine, progress, words)
 
     def recall(
         self,
@@ -177,10 +213,13 @@ class Memory:
     ) -> Any:
         """Recall the values of keys, stored or not.
 
+        An empty memory recalls zeros, without a warning: `n_stored` tells.
+
         Parameters
         ----------
         keys : (N, key_dim) or (key_dim,)
-            Real keys, converted to the memory's dtype.
+            Real keys, converted to the memory's dtype as they are: integers such as raw pixels are not rescaled, so
+            that keys divided by 255 are other keys.
         out : (N, value_dim) array, optional
             Where to write the values, for example a `numpy.memmap`.
         return_confidence : bool
@@ -213,14 +252,15 @@ class Memory:
         if single and out is None and not return_confidence:
             return self._recall_one(table)
         values = np.empty((len(table), self.value_dim), self.dtype) if out is None else out
-        if return_confidence:
-            deviations = operations.confidence.recall(self._cell, table, values, progress)
-            return (values[0], deviations[0]) if single and out is None else (values, deviations)
-        weights = self._cell.view().weights if len(table) else None
-        for chunk, features in self._cell.features_of(table):
-            values[chunk] = features @ weights
-            report(progress, len(features))
-        return values
+        with np.errstate(under="ignore"):
+            if return_confidence:
+                deviations = operations.confidence.recall(self._cell, table, values, progress)
+                return (values[0], deviations[0]) if single and out is None else (values, deviations)
+            weights = self._cell.view().weights if len(table) else None
+            for chunk, features in self._cell.features_of(table):
+                values[chunk] = features @ weights
+                report(progress, len(features))
+            return values
 
     def _recall_one(self, table: NDArray[Any]) -> NDArray[Any]:
         rows = checks.to_dtype(table, self.dtype)
@@ -311,6 +351,14 @@ class Memory:
         for chunk in self._chunks(value_table):
             checks.refuse_bad_values(checks.to_dtype(value_table[chunk], self.dtype), chunk.start)
         return key_table, value_table
+
+    def _checked_ids(self, ids: Any, n_pairs: int) -> Words | None:
+        """Return the ids as words (N, 2), None for none, or refuse them."""
+        if ids is None:
+            return None
+        if self._cell.digester is None:
+            raise ValueError("ids are given, and this memory has no ledger to keep them; build it with ledger=True")
+        return self._cell.digester.words_of(ids, n_pairs)
 
     def _check_keys(self, table: NDArray[Any]) -> None:
         for chunk in self._chunks(table):

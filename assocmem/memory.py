@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from assocmem import operations
-from assocmem.base import Memory
 from assocmem.cell import Progress
 from assocmem.core import checks
-from assocmem.rules.arrays import Solution
+from assocmem.core.underflow import underflow_is_zero
+from assocmem.inspection import Inspected
+from assocmem.rules import Rule, as_rule
 
 if TYPE_CHECKING:
     from assocmem.frozen import FrozenMemory
     from assocmem.operations.attractors import Settled
-    from assocmem.operations.deletion import DeletionReport
-    from assocmem.operations.diagnosis import Diagnosis
+    from assocmem.operations.deletion import Receipt
     from assocmem.operations.editing import Edit
     from assocmem.operations.sources import Columns
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 EVERY = 2**16
 
 
-class AssociativeMemory(Memory):
+@underflow_is_zero
+class AssociativeMemory(Inspected):
     """An online least-squares map from keys to values, of fixed size: store, recall and forget vectors.
 
     A key is projected by a random orthogonal transform, expanded by CReLU, and read out by one weight matrix. Storing
@@ -50,6 +51,11 @@ class AssociativeMemory(Memory):
         Seed of the projection: equal seeds give equal bits.
     dtype : {"float64", "float32"}
         Type of features and weights; sums and their factors are float64.
+    ledger : bool
+        Keep a digest of every pair, 16 bytes, so that `forget` and `replace` refuse what is not stored, at any load;
+        sums alone can tell that below load 1 at most. Merged and saved with the memory; for rules that can forget.
+        The hash (SipHash-2-4) is keyed by configuration and seed, so that memories of one seed agree: someone who has
+        the file can check a guess of a pair.
 
     Raises
     ------
@@ -63,6 +69,10 @@ class AssociativeMemory(Memory):
     -----
     Any number of threads may recall while one writes: a recall sees the memory before or after a write. Writes queue.
 
+    Keys are taken at their scale: lengths weigh pairs that cannot all be met, and pairs whose keys are 1e3 times longer
+    than others cost those their digits. Integers such as pixels from 0 to 255 are converted without being rescaled;
+    divide them by their typical length, and always by the same number. An empty memory recalls zeros.
+
     Examples
     --------
     >>> import numpy as np
@@ -72,34 +82,52 @@ class AssociativeMemory(Memory):
     >>> memory.store(keys, values)
     >>> bool(np.allclose(memory.recall(keys), values))
     True
-    >>> memory.forget(keys[:50], values[:50])
+    >>> receipt = memory.forget(keys[:50], values[:50])
     >>> memory
     AssociativeMemory(key_dim=64, value_dim=10, expansion=4, rule=Ridge(alpha=0.0), n_stored=150, rank=320)
     """
 
-    def forget(self, keys: ArrayLike, values: ArrayLike, *, query_cosine: float = 1.0) -> None:
+    def forget(
+        self, keys: ArrayLike, values: ArrayLike | None = None, *, ids: Any = None, query_cosine: float = 1.0
+    ) -> Receipt:
         """Forget pairs: afterwards the memory is as if they had never been stored, to rounding.
 
         Parameters
         ----------
-        keys, values, query_cosine
+        keys, values, ids, query_cosine
             Exactly as they were stored. More pairs than are stored are refused, and pairs of which it can be seen that
-            they were never stored; nothing is changed then.
+            they were never stored; with a ledger every pair that is not stored, and every repeat, the first of which
+            is named. Nothing is changed then. Without values, those are forgotten that the sums determine; a ledger
+            needs the values.
+
+        Returns
+        -------
+        Receipt
+            How many pairs were forgotten and are left; with a ledger also their digests, and a bound on the weights
+            that are left, which takes as long as `error_bound`.
 
         Examples
         --------
-        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
-        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
-        >>> memory.forget([2.0, 1.0], [2.0])
-        >>> memory.n_stored
-        1
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1, ledger=True)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]], ids=["Ada", "Bob"])
+        >>> receipt = memory.forget([2.0, 1.0], [2.0], ids="Bob")
+        >>> receipt.n_forgotten, receipt.n_left
+        (1, 1)
+        >>> memory.forget([2.0, 1.0], [2.0], ids="Bob")
+        Traceback (most recent call last):
+        ValueError: pair 0 is none of the 1 in the ledger: it was never stored, or is forgotten already; ...
         """
         self.rule.refuse_unless_additive("forget")
         cosine = self._checked_cosine(query_cosine)
-        key_table, value_table = self._checked_pairs(keys, values)
-        operations.deletion.forget(self._cell, key_table, value_table, cosine)
+        if values is None:
+            key_table, value_table = checks.as_table("keys", keys, self.key_dim)[0], None
+            self._check_keys(key_table)
+        else:
+            key_table, value_table = self._checked_pairs(keys, values)
+        words = self._checked_ids(ids, len(key_table))
+        return operations.deletion.forget(self._cell, key_table, value_table, cosine, words)
 
-    def replace(self, keys: ArrayLike, old_values: ArrayLike, new_values: ArrayLike) -> None:
+    def replace(self, keys: ArrayLike, old_values: ArrayLike, new_values: ArrayLike, *, ids: Any = None) -> None:
         """Replace the values of stored pairs: afterwards the memory is as if it had never seen the old ones.
 
         In the sums G does not change, to the last bit, and Q ← Q + Fᵀ(new − old). Pairs that were stored with noise
@@ -107,8 +135,8 @@ class AssociativeMemory(Memory):
 
         Parameters
         ----------
-        keys, old_values
-            Exactly as they were stored.
+        keys, old_values, ids
+            Exactly as they were stored; refused as by `forget`. The ids stay.
         new_values : (N, value_dim) or (value_dim,)
             Values to recall instead.
 
@@ -123,33 +151,31 @@ class AssociativeMemory(Memory):
         self.rule.refuse_unless_additive("replace")
         key_table, old_table = self._checked_pairs(keys, old_values)
         _, new_table = self._checked_pairs(key_table, new_values)
-        operations.deletion.replace(self._cell, key_table, old_table, new_table)
+        words = self._checked_ids(ids, len(key_table))
+        operations.deletion.replace(self._cell, key_table, old_table, new_table, words)
 
-    def verify_forgotten(self, keys: ArrayLike) -> DeletionReport:
-        """Bound the copies of keys that can still be among the stored pairs.
+    def with_rule(self, rule: str | Rule) -> AssociativeMemory:
+        """Return a new memory of the same pairs and edits under another rule, from a copy of the sums.
 
-        A recall of a forgotten key is what the remaining pairs imply for any key; this tells whether the key itself
-        can be among them.
+        It equals a memory that stored the pairs under that rule, and takes seconds whatever was stored. Without an
+        alpha, rule "rls" takes the arithmetic mean of the sizes of keys for the geometric one.
 
         Parameters
         ----------
-        keys : (N, key_dim) or (key_dim,)
-            Keys that were forgotten, or any others.
+        rule : "ridge", "rls", or an object of these rules
+            Of the same decay; with a decay not "rls". The pairs must be such that the rule could have stored them:
+            `query_cosine` in `store`, and float32 keys under a penalty so large that they were multiplied in single
+            precision, allow only some.
 
         Examples
         --------
-        >>> import numpy as np
-        >>> rng = np.random.default_rng(0)
-        >>> keys, values = rng.standard_normal((20, 8)), rng.standard_normal((20, 1))
-        >>> memory = AssociativeMemory(key_dim=8, value_dim=1)
-        >>> memory.store(keys, values)
-        >>> memory.forget(keys[0], values[0])
-        >>> memory.verify_forgotten(keys[:2]).max_copies.round(6)
-        array([0., 1.])
+        >>> from assocmem import Ridge
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
+        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
+        >>> memory.with_rule(Ridge(1000.0)).alpha
+        1000.0
         """
-        table, _ = checks.as_table("keys", keys, self.key_dim)
-        self._check_keys(table)
-        return operations.deletion.report(self._cell, table)
+        return self._of(operations.conversion.with_rule(self._cell, as_rule(rule)))
 
     def recompute(self) -> None:
         """Recompute the solution from the sums, discarding accumulated rounding.
@@ -158,30 +184,6 @@ class AssociativeMemory(Memory):
         says afterwards is due to the sums.
         """
         self._cell.change(self.rule.recompute)
-
-    @property
-    def error_bound(self) -> float | None:
-        """Bound on the relative distance of the weights from those that a memory without rounding would have.
-
-        In the Frobenius norm and to first order: the residual of the solution and the rounding that stores and
-        deletions have left in the sums, over the smallest eigenvalue that holds something. Roundings are taken as
-        independent. One eigendecomposition, O(D³), for "ridge" and "rls"; None for the delta rule.
-        """
-        cell = self._cell
-        return cell.read(lambda state: self.rule.error_bound(state, cell.view().weights))
-
-    @property
-    def solution(self) -> Solution:
-        """Solver of the weights in use, penalty, shift, passes, and condition number of the factorised matrix.
-
-        Examples
-        --------
-        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
-        >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
-        >>> memory.solution.solver, memory.solution.passes
-        ('iterated Tikhonov', 2)
-        """
-        return self._cell.solution()
 
     def edit(
         self,
@@ -195,10 +197,14 @@ class AssociativeMemory(Memory):
         """Give keys new values by the smallest change of the weights, while other keys keep their recalls.
 
         Edited keys recall their values exactly, and preserved ones what they recalled; both are fixed from then on:
-        later stores and forgets change neither, a later edit of the same keys does. Each independent one takes a
-        dimension of `rank` and a row of the state. Edits are not pairs: `n_stored` and confidence leave them out, and
-        `forget` does not undo them. Several edits at once equal the same edits one after the other. O(D³), as the
-        first recall after a store; rules "ridge" and "rls".
+        later stores and forgets change neither, a later edit of the same keys or `release` does. Each independent one
+        takes a dimension of `rank` and a row of the state. Edits are a set of rows beside the pairs: `n_stored` and
+        confidence leave them out, they do not fade, `forget` of a key with a fixed recall is refused, and several
+        edits at once equal the same edits one after the other. O(D³), as the first recall after a store; rules
+        "ridge" and "rls".
+
+        A fixed recall is a value, which may carry traces of pairs that are forgotten later, and a metric traces of its
+        sample: release what must not.
 
         Parameters
         ----------
@@ -209,17 +215,19 @@ class AssociativeMemory(Memory):
         preserve : (P, key_dim) or (key_dim,), optional
             Keys whose recall is to stay.
         penalty : float, at least 0
-            λ: above 0 the values are met as far as what is stored allows: the keys become pairs of weight 1/λ, which
-            count in `n_stored`, are not fixed, and cannot be forgotten.
+            λ: above 0 the values are met as far as what is stored allows, as if the keys were pairs of weight 1/λ;
+            they are not fixed, and can be released.
         metric : (n, key_dim) or (rank, rank), optional
-            What measures a change: a sample of keys whose recalls should change little, or the second moment of their
-            folded features. None takes G + αI of what is stored. With another metric the change is as if the values
-            stored had been others; forgetting a pair stored before then leaves a trace.
+            What measures a change: a sample of keys whose recalls should change little, or the second moment M of
+            their folded features. None takes G + αI of what is stored. A row with features ψ then changes the weights
+            along M⁻¹ψ alone; where that disturbs other fixed recalls, these are mended in the metric of what is stored.
 
         Returns
         -------
         Edit
-            With a report of what changed elsewhere, `locality(held_out_keys)`. References as in `least_squares_edit`.
+            With a report of what changed elsewhere, `locality(held_out_keys)`, and `growth`, by how much typical
+            recalls of other keys became longer: beyond 4, as where two keys are nearly equal and their values are
+            not, a UserWarning points to `penalty`. References as in `least_squares_edit`.
 
         Examples
         --------
@@ -237,87 +245,36 @@ class AssociativeMemory(Memory):
         pairs = self._checked_pairs(keys, values)
         return operations.editing.edit(self._cell, *pairs, preserve, penalty, metric)
 
-    def leverage(self, keys: ArrayLike) -> Any:
-        """Leverage h = ψᵀ (G + αI)⁻¹ ψ of keys: their novelty.
+    def release(self, keys: ArrayLike) -> int:
+        """Take back edits and preserved recalls: afterwards the memory is as if it had only the other ones.
 
-        Near 0 for a key like many stored ones, at most 1 for a stored key, ‖ψ‖²/α for a direction never met. Under
-        rule "ridge" with a penalty below 1e-6 of the mean eigenvalue of G, 0 included, 1e-6 of it is taken: the
-        limit α → 0 is infinite for every key outside the span of the stored ones. Rules "ridge" and "rls".
+        Exact, in any order: the recalls of the keys are again what pairs and remaining edits imply, and neither state
+        nor files hold them. Remaining fixed recalls keep the values that they were given while these edits were there.
 
         Parameters
         ----------
         keys : (N, key_dim) or (key_dim,)
-            Keys to judge; the result is (N,) float64, or one number.
+            Keys that were edited or preserved, or positive multiples of them without a bias. Others are passed over;
+            if there are only others, the call is refused.
 
-        References
-        ----------
-        Hoaglin and Welsch (1978), "The Hat Matrix in Regression and ANOVA".
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> rng = np.random.default_rng(0)
-        >>> memory = AssociativeMemory(8, 1)
-        >>> stored = rng.standard_normal((20, 8))
-        >>> memory.store(stored, rng.standard_normal((20, 1)))
-        >>> bool(memory.leverage(stored).max() <= 1 < memory.leverage(rng.standard_normal(8)))
-        True
-        """
-        table, single = checks.as_table("keys", keys, self.key_dim)
-        self._check_keys(table)
-        found = operations.confidence.leverage(self._cell, table)
-        return found[0] if single else found
-
-    def leave_one_out(self, keys: ArrayLike, values: ArrayLike) -> NDArray[Any]:
-        """Errors with which stored pairs would be recalled had they never been stored: (v − ŷ) / (1 − h).
-
-        Each pair by itself, at the penalty in use. Exact; where the pair is interpolated, v − ŷ and 1 − h are both 0
-        and their quotient is cᵀU / ‖c‖² with c = (G + αI)⁻¹ψ (docs/theory.md).
-
-        Parameters
-        ----------
-        keys, values
-            Exactly as they were stored; the result is (N, value_dim) or (value_dim,) float64.
-
-        References
-        ----------
-        Allen (1974), "The Relationship between Variable Selection and Data Augmentation and a Method for Prediction".
+        Returns
+        -------
+        int
+            How many rows were released.
 
         Examples
         --------
-        >>> memory = AssociativeMemory(2, 1)
+        >>> memory = AssociativeMemory(key_dim=2, value_dim=1)
         >>> memory.store([[0.5, -1.0], [2.0, 1.0]], [[1.0], [2.0]])
-        >>> residual = memory.leave_one_out([2.0, 1.0], [2.0])
-        >>> memory.forget([2.0, 1.0], [2.0])
-        >>> (residual - (2.0 - memory.recall([2.0, 1.0]))).round(9) == 0
-        array([ True])
+        >>> edit = memory.edit([2.0, 1.0], [5.0])
+        >>> memory.release([2.0, 1.0])
+        1
+        >>> memory.recall([2.0, 1.0]).round(9)
+        array([2.])
         """
-        _, single = checks.as_table("keys", keys, self.key_dim)
-        residuals = operations.confidence.leave_one_out(self._cell, *self._checked_pairs(keys, values))
-        return residuals[0] if single else residuals
-
-    def diagnose(self, *, query_cosine: float = 0.9, error: float = 0.05, kind: str = "sign") -> Diagnosis:
-        """Load, predicted errors and room for further pairs, by the laws of capacity.
-
-        Parameters
-        ----------
-        query_cosine : float in [0, 1]
-            Cosine of noisy queries to the stored keys.
-        error : float in (0, 1]
-            Error allowed for them.
-        kind : {"sign", "gaussian", "onehot"}
-            Error of ±1 values, of values of variance 1, or of the largest of value_dim outputs.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> rng = np.random.default_rng(0)
-        >>> memory = AssociativeMemory(key_dim=16, value_dim=1, expansion=2)
-        >>> memory.store(rng.standard_normal((60, 16)), rng.standard_normal((60, 1)))
-        >>> memory.diagnose().warning[:48]
-        'past capacity: 60 pairs in rank 48 can no longer'
-        """
-        return operations.diagnosis.diagnose(self._cell, query_cosine, error, kind)
+        table, _ = checks.as_rows("keys", keys, self.key_dim, self.dtype)
+        self._check_keys(table)
+        return operations.editing.release(self._cell, table)
 
     def settle(self, keys: ArrayLike, activation: str = "sign", *, max_steps: int = 100, tol: float = 1e-6) -> Settled:
         """Recall, apply an activation, and repeat with the result as the key, until nothing changes any more.
@@ -329,7 +286,8 @@ class AssociativeMemory(Memory):
         Parameters
         ----------
         keys : (N, key_dim) or (key_dim,)
-            Where to start.
+            Where to start. With "sign", keys of which every entry is 0 or one positive number, and both occur, are
+            refused: store and settle 2x − 1 in place of patterns x of 0 and 1.
         activation : {"sign", "normalize", "clip"}
             The next state: the signs of the recall, where that of 0 is the sign of the state before; its direction
             with the length of the key; or its entries cut to [-1, 1].
@@ -377,13 +335,15 @@ class AssociativeMemory(Memory):
         progress: Progress | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         every: int = EVERY,
+        keep_checkpoint: bool = True,
     ) -> None:
         """Store the pairs of a source that may be larger than memory, resuming where an earlier run was killed.
 
         Recalls from other threads see none of the new pairs before all are stored; other writes wait. With a
         checkpoint, call it again in the same way after a crash: same memory as before the first call, same source
         from its beginning. The result equals that of a run that was never stopped, to the last bit. The file stays
-        when the run is finished, and a finished run that is started again stores nothing twice.
+        when the run is finished, and a finished run that is started again stores nothing twice. It then still holds
+        every pair of the run, also those that this memory forgets later: delete it once the memory is saved.
 
         Parameters
         ----------
@@ -396,11 +356,15 @@ class AssociativeMemory(Memory):
         key_columns, value_columns : str or sequence of str
             Columns of Arrow data: of lists, or of single numbers to be laid side by side.
         progress : callable, optional
-            Called with the number of further pairs that are done.
+            Called with the number of further pairs that are done. If it raises, the memory is as it was; a checkpoint
+            keeps what it has, and the same call goes on from there.
         checkpoint : path, optional
             File for what has been stored so far, replaced as a whole; for one run at a time.
         every : int
             Pairs between two checkpoints. Blocks end there, so that a run with another number differs by rounding.
+        keep_checkpoint : bool
+            False removes the file when the run is finished. Until the memory is saved the pairs are in this process
+            only, and the same call again stores them again.
 
         Examples
         --------
@@ -413,7 +377,9 @@ class AssociativeMemory(Memory):
         500
         """
         columns = key_columns, value_columns
-        operations.streaming.store_from(self._cell, source, columns, progress, checkpoint, every)
+        operations.streaming.store_from(
+            self._cell, source, columns, progress, checkpoint, every, keep_checkpoint=keep_checkpoint
+        )
 
     def freeze(self, precision: str = "float32", *, sample: ArrayLike | None = None) -> FrozenMemory:
         """Return a read-only memory with the literal weights, for the fastest recall.

@@ -17,8 +17,9 @@ BELOW = {
     "operations": {"core", "laws", "features", "rules", "cell"},
     "frozen": {"core", "features", "cell"},
     "base": {"core", "laws", "features", "rules", "cell", "operations", "frozen"},
-    "memory": {"core", "laws", "features", "rules", "cell", "operations", "frozen", "base"},
-    "capacity": {"core", "laws", "features", "rules", "cell", "operations", "frozen", "base", "memory"},
+    "inspection": {"core", "laws", "features", "rules", "cell", "operations", "frozen", "base"},
+    "memory": {"core", "laws", "features", "rules", "cell", "operations", "frozen", "base", "inspection"},
+    "capacity": {"core", "laws", "features", "rules", "cell", "operations", "frozen", "base", "inspection", "memory"},
 }
 # The package itself, "assocmem", stands above everything but capacity and the commands, which users call.
 BELOW["capacity"] |= {"assocmem"}

@@ -162,3 +162,85 @@ def test_a_recall_meanwhile_holds_a_view_and_no_lock():
     with memory._cell.writing:
         memory.recall(KEYS[0])  # no writer keeps a recall waiting
     assert time.perf_counter() - start < 5
+
+
+# Keys too near to each other, or too different in length, for the sums to tell them apart.
+NEAR = np.vstack([KEYS[:5], KEYS[:1] + 1e-8])
+FAR = np.vstack([KEYS[:5], 1e9 * KEYS[5:6]])
+
+
+@pytest.mark.parametrize("keys", [NEAR, FAR], ids=["near", "far"])
+@pytest.mark.parametrize("n_queries", [1, 5])
+def test_the_first_recall_warns_of_keys_that_are_not_told_apart(keys, n_queries):
+    memory = AssociativeMemory(8, 2)
+    memory.store(keys, VALUES[:6])
+    queries = keys[0] if n_queries == 1 else keys[:n_queries]
+    with pytest.warns(UserWarning, match="too near to each other, or too different in length") as told:
+        memory.recall(queries)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    assert memory.error_bound > 1e-3
+    memory.recall(queries)  # once: warnings are errors in these tests
+    memory.store(KEYS[10], VALUES[10])
+    memory.recall(queries)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", [6, 60])
+def test_no_recall_warns_of_keys_that_are_told_apart(dtype, n):
+    """Also repeats with other values, keys of few numbers, whose blocks repeat each other, and a penalty."""
+    for rule in ("ridge", Ridge(1e-3), "rls"):
+        for keys in (KEYS[:n], KEYS[:n] + 10.0, np.vstack([KEYS[: n // 2]] * 2), np.vstack([NEAR + 1e-3 * KEYS[:6]])):
+            memory = AssociativeMemory(8, 2, rule=rule, dtype=dtype)
+            memory.store(keys, VALUES[: len(keys)])
+            memory.recall(keys)
+        memory = AssociativeMemory(4, 2, rule=rule, dtype=dtype)
+        memory.store(KEYS[:n, :4], VALUES[:n])
+        memory.recall(KEYS[:n, :4])
+
+
+class ProgressError(Exception):
+    """What a progress function raises."""
+
+
+def raising_at(call):
+    """A progress function that raises when it is called for the n-th time."""
+    calls = []
+
+    def progress(n_done):
+        calls.append(n_done)
+        if len(calls) == call:
+            raise ProgressError
+
+    return progress
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(("size", "call"), [(1, 1), (20, 1), (256, 1), (300, 1), (700, 1), (700, 2), (700, 3)])
+@pytest.mark.parametrize("way", ["store", "noise", "store_from"])
+def test_a_progress_function_that_raises_leaves_the_memory_as_it_was(name, size, call, way, monkeypatch):
+    memory = AssociativeMemory(8, 2, rule=RULES[name][0])
+    if way == "noise" and not memory.rule.adds_variances:
+        pytest.skip("no noise under this rule")
+    monkeypatch.setattr("assocmem.cell.CHUNK_BYTES", 1 if size == 700 else 2**25)  # in chunks of 256
+    memory.store(KEYS[:30], VALUES[:30])
+    memory.recall(KEYS[0])
+    memory.store(KEYS[30:35], VALUES[30:35])  # these wait
+    twin = memory.copy()
+    new = slice(40, 40 + size)
+    progress = raising_at(call)
+    stores = {
+        "store": lambda: memory.store(KEYS[new], VALUES[new], progress=progress),
+        "noise": lambda: memory.store(KEYS[new], VALUES[new], progress=progress, query_cosine=0.9),
+        "store_from": lambda: memory.store_from((KEYS[new], VALUES[new]), every=256, progress=progress),
+    }
+    with pytest.raises(ProgressError):
+        stores[way]()
+    assert memory.n_stored == 35
+    states = [each._cell.current().arrays() for each in (memory, twin)]
+    assert all(np.array_equal(states[0][array], states[1][array]) for array in states[1])
+    assert np.array_equal(memory.recall(KEYS), twin.recall(KEYS))
+    done = []
+    memory.store(KEYS[new], VALUES[new], progress=done.append)
+    assert sum(done) == size
+    assert memory.n_stored == 35 + size

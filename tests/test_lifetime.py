@@ -103,6 +103,10 @@ class Life(RuleBasedStateMachine):
         scale = 1 + np.abs(expected).max(initial=0.0)
         assert np.abs(got - expected).max(initial=0.0) < factor * self.tolerance * scale
 
+    def fixes(self, numbers):
+        """Whether the recall of one of these keys is fixed, so that its pairs are not deleted."""
+        return not numbers.isdisjoint(self.fixed)
+
     # ----------------------------------------------------------------------------------------------- operations
 
     @precondition(room)
@@ -127,8 +131,13 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def forget_with_noise(self, data):
         i = data.draw(st.integers(0, len(self.noisy) - 1))
-        number, value = self.noisy.pop(i)
+        number, value = self.noisy[i]
+        if self.fixes({number}):
+            with pytest.raises(ValueError, match="release"):
+                self.memory.forget(KEYS[number], value, query_cosine=0.8)
+            return
         self.memory.forget(KEYS[number], value, query_cosine=0.8)
+        del self.noisy[i]
 
     @precondition(room)
     @rule(chosen=some_pairs, every=st.integers(1, 9), checkpoint=st.booleans())
@@ -144,14 +153,40 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def forget(self, data):
         gone = data.draw(st.sets(st.integers(0, len(self.pairs) - 1), max_size=5))
-        self.memory.forget(*(tables([self.pairs[i] for i in gone]) if gone else ([], [])))
+        chosen = [self.pairs[i] for i in gone]
+        if self.fixes({number for number, _ in chosen}):
+            with pytest.raises(ValueError, match="release"):
+                self.memory.forget(*tables(chosen))
+            return
+        self.memory.forget(*(tables(chosen) if gone else ([], [])))
         self.pairs = [pair for i, pair in enumerate(self.pairs) if i not in gone]
+
+    @precondition(lambda self: self.sums() and self.dtype == "float64" and not self.fixed)
+    @rule(data=st.data(), error=st.sampled_from([1e-12, 1e-10, 1e-9]), replaced=st.booleans())
+    def forget_what_is_nearly_right(self, data, error, replaced):
+        """A value that is off in its last digits leaves no more than that behind, or is refused and nothing changes."""
+        i = data.draw(st.integers(0, len(self.pairs) - 1))
+        number, value = self.pairs[i]
+        before = self.memory.recall(PROBE)
+        try:
+            if replaced:
+                self.memory.replace(KEYS[number], value * (1 + error), -value)
+            else:
+                self.memory.forget(KEYS[number], value * (1 + error))
+        except ValueError:
+            assert np.array_equal(self.memory.recall(PROBE), before)
+        else:
+            self.pairs[i : i + 1] = [(number, -value)] if replaced else []
 
     @precondition(sums)
     @rule(data=st.data(), value=values)
     def replace(self, data, value):
         i = data.draw(st.integers(0, len(self.pairs) - 1))
         number, old = self.pairs[i]
+        if self.fixes({number}):
+            with pytest.raises(ValueError, match="release"):
+                self.memory.replace(KEYS[number], old, value)
+            return
         self.memory.replace(KEYS[number], old, value)
         self.pairs[i] = (number, value)
 
@@ -173,6 +208,13 @@ class Life(RuleBasedStateMachine):
         self.fixed[number] = value
         if kept is not None:
             self.fixed[kept] = recalled
+
+    @precondition(lambda self: len(self.fixed) > 0)
+    @rule(data=st.data())
+    def release(self, data):
+        numbers = data.draw(st.sets(st.sampled_from(sorted(self.fixed)), min_size=1))
+        assert self.memory.release(KEYS[sorted(numbers)]) == len(numbers)
+        self.fixed = {number: value for number, value in self.fixed.items() if number not in numbers}
 
     @precondition(lambda self: self.name in SUMS and self.room())
     @rule(chosen=some_pairs)

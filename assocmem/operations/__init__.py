@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from assocmem.operations import attractors, confidence, deletion, diagnosis, editing, saving, streaming
+    from assocmem.operations import attractors, confidence, conversion, deletion, diagnosis, editing, saving, streaming
 
-__all__ = ["attractors", "confidence", "deletion", "diagnosis", "editing", "saving", "streaming"]
+__all__ = ["attractors", "confidence", "conversion", "deletion", "diagnosis", "editing", "saving", "streaming"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -188,7 +188,10 @@ def settle(cell: Cell, keys: NDArray[Any], activation: str, max_steps: int, tol:
     chosen = ACTIVATIONS.index(checks.as_choice("activation", activation, ACTIVATIONS))
     limit = min(checks.as_size("max_steps", max_steps), 2**62)
     nearness = 0.0 if chosen == _SIGN else checks.as_number("tol", tol, 0.0, 1.0)
-    rows, view = checks.to_dtype(keys, cell.shape.dtype), cell.view()
+    rows = checks.to_dtype(keys, cell.shape.dtype)
+    if chosen == _SIGN:
+        checks.refuse_zeros_and_ones([rows], 'activation "sign"')
+    view = cell.view()
     states, steps = np.empty_like(rows), np.empty(len(rows), np.int64)
     reasons, lengths = np.empty(len(rows), np.int8), np.linalg.norm(rows.astype(np.float64), axis=1)
     given = (rows, *cell.features.kernel_arguments, view.weights, chosen, limit, nearness, lengths)

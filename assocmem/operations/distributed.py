@@ -26,6 +26,8 @@ from assocmem.features.crelu import CReLUFeatures
 from assocmem.operations.sources import PairForm, Rows
 from assocmem.rules import AdditiveRule, State
 from assocmem.rules.arrays import Shape
+from assocmem.rules.blocks import Block, add, merge
+from assocmem.rules.ledger import Digester, Ledger
 
 # Parts of the pairs for every thread of the workers. A worker that dies loses the part it was at: more parts lose
 # less, and send more sums, of which each is as large as a state.
@@ -78,14 +80,14 @@ def store(memory: Any, keys: Any, values: Any, client: distributed.Client | None
     keys, values = _aligned(form, keys, values)
     if not len(keys):
         return
-    folder = Folder(form, cell.features, cell.shape, rule.for_parts(), cell.chunk_rows)
+    folder = Folder(form, cell.features, cell.shape, rule.for_parts(), cell.chunk_rows, cell.digester)
     parts = _parts(folder, keys, values, PARTS_PER_THREAD * _n_threads(client))
     while len(parts) > 1:
         pairs = itertools.zip_longest(parts[::2], parts[1::2])
-        parts = [one if other is None else dask.delayed(folder.rule.merge)(one, other) for one, other in pairs]
+        parts = [one if other is None else dask.delayed(merge)(folder.rule, one, other) for one, other in pairs]
     total = parts[0].compute() if client is None else client.compute(parts[0]).result()
     with cell.writing:
-        cell.commit(rule.merge(cell.current(), total))
+        cell.commit(merge(rule, cell.current(), total))
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,13 @@ class Folder:
     shape: Shape
     rule: AdditiveRule
     chunk_rows: int
+    digester: Digester | None = None
 
     def start(self) -> State:
         """Return the sums of no pairs."""
-        return self.rule.start(self.shape)
+        state = self.rule.start(self.shape)
+        state.ledger = None if self.digester is None else Ledger.empty()
+        return state
 
     def fold(self, blocks: Iterable[Rows], first: int) -> State:
         """Return the sums of consecutive blocks; `first` is the number of the first pair."""
@@ -119,8 +124,9 @@ class Folder:
     def _add(self, state: State, keys: Any, values: Any, first: int) -> None:
         key_rows, value_rows = self.form.rows(keys, values, first)
         for start in range(0, len(key_rows), self.chunk_rows):
-            part = slice(start, start + self.chunk_rows)
-            self.rule.store(state, self.features.fold_rows(key_rows[part]), value_rows[part])
+            some_keys, some_values = (rows[start : start + self.chunk_rows] for rows in (key_rows, value_rows))
+            digests = None if self.digester is None else self.digester.digests(some_keys, some_values)
+            add(self.rule, state, Block(self.features.fold_rows(some_keys), some_values, digests=digests))
 
 
 class Blocks:

@@ -16,7 +16,7 @@ from assocmem.rules import RULES
 KIND = "memory"
 
 _FEATURES = ("key_dim", "expansion", "whiten", "bias", "seed", "dtype")
-_CONFIGURATION = (*_FEATURES, "value_dim", "rule", "rule_parameters")
+_CONFIGURATION = (*_FEATURES, "value_dim", "rule", "rule_parameters", "ledger")
 
 # Names of format 2, and those that replaced them.
 _RENAMED_ARRAYS = {"fixed_features": "constraint_features", "fixed_values": "constraint_values"}
@@ -39,19 +39,21 @@ def load(path: str | os.PathLike[str]) -> Cell:
         parameters = {_RENAMED_PARAMETERS.get(name, name): value for name, value in header["rule_parameters"].items()}
         if header["rule"] not in RULES:
             raise ValueError(f"no rule {header['rule']!r} is known; define it and call assocmem.register first")
-        cell = Cell(features, RULES[header["rule"]](**parameters), value_dim)
-        written = {name: header[name] for name in _CONFIGURATION}
+        cell = Cell(features, RULES[header["rule"]](**parameters), value_dim, ledger=header.get("ledger") is True)
+        written = {name: header[name] for name in _CONFIGURATION if name in header}  # "ledger" only where there is one
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         files.refuse_header(path, f"{type(error).__name__}: {error}")
     if header.get("fingerprint") != files.fingerprint(written, features.projection.signs):
         files.refuse_header(path, "its configuration and signs are not those that the memory was written with")
     named: dict[str, NDArray[Any]] = {_RENAMED_ARRAYS.get(name, name): array for name, array in arrays.items()}
-    state = cell.rule.start(cell.shape)
+    state = cell.start()
     weights = {"weights": ((cell.shape.rank, value_dim), cell.shape.dtype)}
     files.refuse_other_arrays(path, named, {**state.layout(named), **weights})
     if named["n_stored"] < 0:
         files.refuse_header(path, f"n_stored is {named['n_stored']}")
     solved = np.ascontiguousarray(named["weights"])
     state.fill(named)
+    if state.ledger is not None and len(state.ledger) != state.n_stored:
+        files.refuse_header(path, f"n_stored is {state.n_stored}, and the ledger has {len(state.ledger)} digests")
     cell.commit(state, solved)
     return cell

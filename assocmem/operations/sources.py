@@ -35,7 +35,6 @@ class PairForm:
 
     def rows(self, keys: Any, values: Any, first: int) -> Rows:
         """Return checked rows in the memory's dtype; error messages count pairs from `first`."""
-        refuse_unreadable(keys=keys, values=values)
         key_rows, _ = checks.as_rows("keys", keys, self.key_dim, self.dtype)
         value_rows, _ = checks.as_rows("values", values, self.value_dim, self.dtype)
         checks.refuse_unequal_lengths(len(key_rows), len(value_rows))
@@ -177,21 +176,10 @@ def _sliceable(name: str, part: Any, width: int) -> Any:
     """Return keys or values as something with a shape that can be sliced."""
     if _is_path(part):
         return open_array(Path(os.fsdecode(part)))
+    checks.refuse_unreadable(name, part)
     if hasattr(part, "shape") and hasattr(part, "__getitem__"):
         return part
-    refuse_unreadable(**{name: part})
     return checks.as_table(name, part, width)[0]
-
-
-def refuse_unreadable(**arrays: Any) -> None:
-    """Refuse, by the name of its type, anything that NumPy cannot read: a sparse matrix, a tensor on a GPU."""
-    for name, array in arrays.items():
-        try:
-            readable = isinstance(array, (np.ndarray, list, tuple)) or np.asarray(array).dtype.kind != "O"
-        except Exception:  # other libraries raise what they like
-            readable = False
-        if not readable:
-            raise TypeError(f"{name} must be an array that NumPy can read, got a {type(array).__name__}. Convert it")
 
 
 def open_array(path: Path) -> NDArray[Any]:

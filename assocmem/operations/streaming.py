@@ -15,6 +15,7 @@ from assocmem.cell import CHUNK_BYTES, Cell, Progress, report
 from assocmem.core import checks, files
 from assocmem.operations.sources import Columns, PairForm, Pairs, Rows, open_pairs
 from assocmem.rules import State
+from assocmem.rules.blocks import add
 
 KIND = "checkpoint"
 
@@ -28,9 +29,12 @@ def store_from(
     progress: Progress | None,
     checkpoint: str | os.PathLike[str] | None,
     every: int,
+    keep_checkpoint: bool = True,
 ) -> None:
     """Store the pairs of a source; see `AssociativeMemory.store_from`."""
     checks.refuse_uncallable("progress", progress)
+    if not isinstance(keep_checkpoint, (bool, np.bool_)):
+        raise TypeError(f"keep_checkpoint must be True or False, got {keep_checkpoint!r}")
     every = checks.as_size("every", every)
     shape, features = cell.shape, cell.features
     form = PairForm(features.key_dim, shape.value_dim, shape.dtype, features.bias)
@@ -38,6 +42,10 @@ def store_from(
     pairs = open_pairs(source, form, batch_rows, *columns)
     with cell.writing:
         cell.commit(with_pairs(cell, pairs, every, progress, checkpoint))
+        if checkpoint is not None and not keep_checkpoint:
+            path = Path(os.fsdecode(checkpoint))
+            files.remove_unfinished(path)
+            path.unlink(missing_ok=True)
 
 
 def with_pairs(
@@ -59,7 +67,7 @@ def with_pairs(
             pairs.skip(n_done - len(keys))
             keys, values = pairs.take(block)
     while len(keys):
-        cell.rule.store(state, cell.features.fold_rows(keys), values)
+        add(cell.rule, state, cell.block(keys, values))
         n_done += len(keys)
         report(progress, len(keys))
         if run is not None and n_done % every == 0:
@@ -101,7 +109,7 @@ class Run:
                 f"the checkpoint {self._path} is of a run with other {', '.join(different)}; "
                 f"repeat the call with the same memory, source and `every`, or name another file to begin anew"
             )
-        saved = self._cell.rule.start(self._cell.shape)
+        saved = self._cell.start()
         files.refuse_other_arrays(self._path, arrays, saved.layout(arrays))
         saved.fill(arrays)
         return saved, header["n_done"], header["finished"]

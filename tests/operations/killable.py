@@ -1,4 +1,4 @@
-"""The process that test_streaming kills. Importing this loads its kernels, so that forks of who has begin at once."""
+"""The process that test_checkpoints kills. Importing this loads its kernels, so that forks of who has begin at once."""
 
 import numpy as np
 
