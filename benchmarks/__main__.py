@@ -23,7 +23,7 @@ BENCHMARKS = {
     "scale": "time and memory against rank, pairs and value length (ten minutes, 11 GB)",
     "readme": "write the table of the last run of speed into the README",
     "projection": "Hadamard projection against the product with the explicit matrix",
-    "exactness": "accuracy of recalls of stored and other keys, and the time of a write and a recall",
+    "exactness": "accuracy of recalls, and of every operation over hard families of keys beside the bound",
     "deletion": "accuracy of a memory after 10 000 stores, replacements and deletions",
     "drift": "a mapping that rotates: decay against windows and padasip",
     "capacity": "errors of associative memories at equal storage",
