@@ -68,12 +68,7 @@ def settle(
         if level < -TOLERATED_LOSS * was:
             raise ValueError(NEVER_STORED)
         return
-    smallest, least = smallest_shift(after.gram, after.noise), least_shift(after.gram, after.noise)
-    regularised = Regularised.of(after.gram, [least])
-    if regularised is None:
-        raise ValueError(NEVER_STORED)
-    if least < smallest:  # rounding of what is solved for with the smaller is too large
-        regularised = Regularised.require(after.gram, [smallest])
+    regularised = _factor(after)
     if after.n_shifted:
         return
     if values is None and features is None:
@@ -83,26 +78,14 @@ def settle(
         )
     wrong, outside = _contradicted(before, after, regularised), _left_outside(after, regularised)
     most = UNSEEN * after.largest_products + after.noise_cross
-    sizes = column_norms(outside)
-    suspect = sizes > CLEAR_EVIDENCE * most
+    suspect = column_norms(outside) > CLEAR_EVIDENCE * most
     if features is not None and (values is None or wrong.any() or suspect.any()):
         # What no pairs can have is evidence. Without it, evidence is what is left, if it is explained by parts of the
         # keys that are larger than what the others may hold there unseen.
-        seen = 0.0 if wrong.any() or values is None else EMPTY * after.noise
-        implied = _Implied.of(after, regularised, features, seen)
-        given = values is not None
-        if values is None:
-            implied.require_all()
-            values = np.zeros_like(implied.values)
-        room = len(outside) - n_left  # directions without a pair, of which the parts take some by chance
-        explained = implied.rank < room
-        if explained:
-            least = EXPLAINED * np.sqrt(1 - implied.rank / room) * sizes + CLEAR_EVIDENCE * after.noise_cross
-            explained = bool((implied.left_of(outside) <= least)[suspect].all())
-        if not seen or explained:
-            if given:
-                implied.refuse_beyond(values, after.noise_cross)
-            after.correct(features, values, implied.values)
+        is_proved = values is None or bool(wrong.any())
+        implied = _Implied.of(after, regularised, features, 0.0 if is_proved else EMPTY * after.noise)
+        if is_proved or implied.explains(outside, suspect, after.noise_cross, n_left):
+            after.correct(features, *implied.correction(values, after.noise_cross))
             wrong, outside = _contradicted(before, after, regularised), _left_outside(after, regularised)
     if wrong.any():
         raise ValueError(NEVER_STORED)
@@ -110,6 +93,16 @@ def settle(
     outside = np.where(column_norms(outside) <= most, outside, 0.0)
     after.cross -= outside
     after.lost_cross = np.hypot(after.lost_cross, column_norms(outside))
+
+
+def _factor(after: Sums) -> Regularised:
+    """The factor with the smallest shift; or refuse eigenvalues below 0 that rounding does not explain."""
+    smallest, least = smallest_shift(after.gram, after.noise), least_shift(after.gram, after.noise)
+    found = Regularised.of(after.gram, [least])
+    if found is None:
+        raise ValueError(NEVER_STORED)
+    # Rounding of what is solved for with the smaller one is too large.
+    return found if least == smallest else Regularised.require(after.gram, [smallest])
 
 
 def _left_outside(after: Sums, regularised: Regularised) -> Matrix64:
@@ -213,20 +206,30 @@ class _Implied:
         values = right[:rank].T @ ((left[:, :rank].T @ (parts.T @ after.cross)) / sizes[:rank, None]) / lengths
         return cls(values, parts * lengths.T, rank, lengths * np.sqrt(sizes[rank - 1] if rank else 1.0))
 
-    def left_of(self, outside: Matrix64) -> NDArray[np.float64]:
-        """Sizes (v,) of what is left of Q (D, v) outside of the range of G once the values are made right."""
-        return column_norms(outside - self.parts @ self.values)
+    def explains(
+        self, outside: Matrix64, suspect: NDArray[np.bool_], noise_cross: NDArray[np.float64], n_left: int
+    ) -> bool:
+        """Whether right values leave little of suspect columns of Q (D, v) outside of the range of G, not by chance."""
+        n_free = len(outside) - n_left  # directions without a pair, of which the parts take some by chance
+        if self.rank >= n_free:
+            return False
+        least = EXPLAINED * np.sqrt(1 - self.rank / n_free) * column_norms(outside) + CLEAR_EVIDENCE * noise_cross
+        return bool((column_norms(outside - self.parts @ self.values) <= least)[suspect].all())
 
-    def require_all(self) -> None:
-        """Refuse if not all values follow."""
+    def correction(self, values: Matrix64 | None, noise_cross: NDArray[np.float64]) -> tuple[Matrix64, Matrix64]:
+        """Values (n, v) that were subtracted and what is to be added to them; or refuse what is far off or unknown."""
+        if values is not None:
+            self._refuse_beyond(values, noise_cross)
+            return values, self.values
         if self.rank < len(self.values):
             raise ValueError(
                 f"of {len(self.values)} keys to forget only {self.rank} are independent of all other keys, so that "
                 f"not all of their values follow from what is stored; pass the values as they were stored; nothing "
                 f"was changed"
             )
+        return np.zeros_like(self.values), self.values
 
-    def refuse_beyond(self, values: Matrix64, noise_cross: NDArray[np.float64]) -> None:
+    def _refuse_beyond(self, values: Matrix64, noise_cross: NDArray[np.float64]) -> None:
         """Refuse values (n, v) that are further from what follows than rounding explains."""
         allowed = NEARLY_RIGHT * np.abs(values).max(axis=1, keepdims=True) + CLEAR_EVIDENCE * noise_cross / self.reach
         away = np.abs(self.values) - allowed

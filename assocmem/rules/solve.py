@@ -1,4 +1,4 @@
-"""Solving (G + αI) U = Q from the sums of the ridge rule, and bounding what rounding has made of the solution."""
+"""Solving (G + αI) U = Q from the sums of the ridge rule, also where G is singular but for rounding."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from assocmem.rules.blas import (
     Matrix64,
     cholesky,
     cholesky_solve,
-    eigenvalues_below,
-    reciprocal_condition,
-    row_squares,
     scaled_lower,
     symmetric_norm,
     symmetric_product,
@@ -37,11 +34,7 @@ LARGEST_RATIO = 1e150  # of a penalty to the mean eigenvalue: its square is a nu
 SAFE = 30  # times the rounding of G, by which a shift must exceed it for Cholesky to be reliable
 EMPTY = 100  # times the rounding of G, below which a direction holds nothing
 CLEARING_PASSES = 12  # at most, by which what is held is taken out of a vector
-N_PROBES = 8  # random vectors that measure an inverse
 TOLERATED = 10  # times the residual that rounding leaves
-VERIFYING_SHIFT = 1e-10  # below which what was deleted is not looked for: rounding would be taken for it
-CAUTION = 4.5  # times an estimated error, as a bound
-TAKEN_BACK = 3  # times that a shift is taken back where a bound is estimated
 
 NOT_SEMIDEFINITE = (
     "the Gram matrix is not positive semidefinite, so it is no sum over stored pairs; start a new memory, or load the "
@@ -159,7 +152,7 @@ def solve(
     # Every output and G of size 1, whatever the units of keys and values: no square below leaves the number range.
     sizes[sizes == 0.0] = 1.0
     target, unit = cross / sizes, sizes / level
-    problem = _Problem(gram, alpha / level, target, level, noise, noise_cross / sizes)
+    problem = Problem(gram, alpha / level, target, level, noise, noise_cross / sizes)
     smallest = smallest_shift(gram, noise)
     if problem.penalty >= max(SHIFTS[0], smallest):
         solution, found = problem.directly()
@@ -169,7 +162,7 @@ def solve(
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
     """(G / level + penalty I) U = target, every column of the target of size 1."""
 
     gram: Matrix64
@@ -269,121 +262,3 @@ class _Problem:
         left = np.linalg.norm(self.residual(solution), axis=0)
         share = left / np.linalg.norm(self.target, axis=0).clip(SMALLEST_LEVEL)
         return float(np.where(left > TOLERATED * self.reachable(solution), share, 0.0).max(initial=0.0))
-
-
-def error_bound(
-    gram: Matrix64,
-    cross: Matrix64,
-    weights: Matrix64,
-    alpha: float,
-    noise: float,
-    noise_cross: NDArray[np.float64],
-    n_pairs: float = np.inf,
-) -> float:
-    """Bound the relative distance, in the Frobenius norm, of weights from those of unrounded sums.
-
-    To first order ΔU = R (r + ΔQ − ΔG U) with R = (G + αI)⁻¹, the residual r = Q − (G + αI) U, and the rounding ΔG and
-    ΔQ of the sums; without a penalty R is that of the directions that G holds, and those turn by ΔG R U. The
-    roundings are taken as random: R shrinks a random vector by its Frobenius norm, which a few vectors measure.
-
-    Infinite where nothing is known: without a penalty, where G holds fewer directions than there are pairs. Some keys
-    are then the same, or too near to each other or too short to be told apart, and the sums do not tell which.
-
-    References
-    ----------
-    Higham (2002), "Accuracy and Stability of Numerical Algorithms", section 7.1, and section 4.2 for sums; Wedin
-    (1973), "Perturbation theory for pseudo-inverses"; Hutchinson (1989) for the norm.
-    """
-    level = mean_eigenvalue(gram)
-    sizes = np.abs(cross).max(axis=0, initial=0.0)
-    if level == 0.0 or not sizes.any():
-        return 0.0
-    sizes[sizes == 0.0] = 1.0
-    unit = sizes / level
-    if alpha / LARGEST_RATIO > level:
-        return 4 * EPS
-    if not unit.all():  # weights below the smallest number
-        return np.inf
-    solution = weights / unit
-    problem = _Problem(gram, alpha / level, cross / sizes, level, noise, noise_cross / sizes)
-    smallest = smallest_shift(gram, noise)
-    direct = problem.penalty >= max(SHIFTS[0], smallest)
-    regularised, told = Regularised.of(gram, [problem.penalty]), False
-    if not direct:
-        regularised, told = problem.telling_apart(smallest)
-    if regularised is None:
-        return np.inf
-    factored = regularised
-
-    def held(columns: Matrix64) -> Matrix64:
-        return columns - factored.outside(columns, gram, noise)[0] if told else columns
-
-    def inverse(columns: Matrix64) -> Matrix64:
-        """R times columns, where the factor has a larger shift than the penalty by taking it back."""
-        found = factored.solve(columns)
-        for _ in range(0 if direct else TAKEN_BACK):
-            found += factored.solve(held(problem.residual(found, columns)))
-        return found
-
-    rank, blur = len(gram), (noise / level + EPS)
-    residual = problem.residual(solution)
-    probes = np.random.default_rng(0).standard_normal((rank, N_PROBES))
-    spread = float(np.sqrt((inverse(held(probes)) ** 2).sum() / N_PROBES))  # ‖R‖ in the Frobenius norm
-    lengths = np.linalg.norm(solution, axis=0)
-    random = (blur * lengths + problem.noise_target) * spread / np.sqrt(rank)
-    known = inverse(held(residual))
-    errors = random + np.linalg.norm(known, axis=0)
-    if not direct:
-        within = held(solution)
-        errors += blur * np.linalg.norm(inverse(within), axis=0)
-        least = EMPTY * (blur + EPS * np.sqrt(rank))
-        live = int((gram.diagonal() > 0.0).sum())
-        unknown = eigenvalues_below(gram, least * level) > rank - min(live, n_pairs)
-        if problem.penalty <= least:
-            errors += np.linalg.norm(solution - within, axis=0) / CAUTION
-            if unknown:
-                return np.inf
-        else:  # what is left where G holds nothing, only the penalty divides
-            beyond = np.linalg.norm(residual - held(residual), axis=0)
-            if unknown:
-                beyond += problem.noise_target + EPS * lengths
-            else:  # next to the rounding of the residual itself
-                beyond[beyond <= SAFE * EPS * (np.linalg.norm(problem.target, axis=0) + lengths)] = 0.0
-            errors += beyond / problem.penalty
-    turned = 2 * blur * spread / np.sqrt(rank)
-    if turned >= 0.5:
-        return np.inf
-    shares = unit / unit.max()  # no square leaves the number range
-    error = CAUTION * float(np.linalg.norm(errors * shares)) / (1 - turned)
-    length = float(np.linalg.norm(lengths * shares))
-    bound = error / (length - error) if error < length / 2 else max(1.0, 2 * error / max(length, SMALLEST_LEVEL))
-    left = np.linalg.norm(residual, axis=0) > TOLERATED * problem.reachable(solution)
-    return np.inf if left.any() and not direct else bound
-
-
-def copies_left(gram: Matrix64, features: Matrix64, noise: float) -> tuple[NDArray[np.float64], Matrix64]:
-    """Bound how many copies of features (N, D) can be in G, and return the parts (D, N) of them that G does not hold.
-
-    G − c ψψᵀ is positive semidefinite only for c ≤ 1 / ψᵀG⁺ψ, and for no c > 0 if ψ is not in the range of G.
-    """
-    squares = row_squares(features)
-    columns = np.asfortranarray(features.T)
-    level = mean_eigenvalue(gram)
-    if level == 0.0:
-        return np.zeros(len(features)), columns
-    regularised = Regularised.require(gram, [max(VERIFYING_SHIFT, smallest_shift(gram, noise))])
-    directions = columns / np.sqrt(squares)
-    copies = (level / squares) / np.einsum("ij,ij->j", directions, regularised.solve(directions))
-    return copies, regularised.outside(columns, gram, noise)[0]
-
-
-def condition_number(gram: Matrix64, diagonal: float) -> float:
-    """Estimate the condition number of gram + diagonal I in the 1-norm, after Higham; infinite if it is singular."""
-    scale = max(mean_eigenvalue(gram), diagonal)
-    if scale == 0.0 or not gram.any():
-        return np.nan
-    sizes = np.abs(np.tril(gram / scale))
-    sizes.reshape(-1)[:: len(gram) + 1] += diagonal / scale
-    norm = float((sizes.sum(axis=0) + sizes.sum(axis=1) - sizes.diagonal()).max())
-    regularised = Regularised.of(gram, [diagonal / scale], scale)
-    return np.inf if regularised is None else 1 / max(reciprocal_condition(regularised.factor, norm), 1e-300)

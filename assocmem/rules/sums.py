@@ -22,9 +22,10 @@ from assocmem.rules.blas import (
     single_noise,
     symmetric_norm,
 )
+from assocmem.rules.bounds import condition_number, copies_left, error_bound
 from assocmem.rules.constraints import RidgeProblem
 from assocmem.rules.edits import Edits
-from assocmem.rules.solve import condition_number, copies_left, error_bound, mean_eigenvalue
+from assocmem.rules.solve import mean_eigenvalue
 
 EPS = float(np.finfo(np.float64).eps)
 EPS_SINGLE = float(np.finfo(np.float32).eps)
