@@ -72,7 +72,7 @@ def test_a_penalty_that_is_lost_next_to_the_keys_is_not_raised():
         if i in (3, 20, 50, 99):
             assert state.inverted == (i > 60)
             rows = np.vstack([features[: i + 1], np.sqrt(1e-3) * np.eye(30)])
-            expected = np.linalg.lstsq(rows, np.vstack([values[: i + 1], np.zeros((30, 2))]))[0]
+            expected = np.linalg.lstsq(rows, np.vstack([values[: i + 1], np.zeros((30, 2))]), rcond=None)[0]
             # The long key leaves rounding of 1e-16 of the square of its length in the sums.
             assert relative(features[1:] @ rule.solve(state).weights, features[1:] @ expected) < 1e-5
 
@@ -209,7 +209,7 @@ def test_single_writes_with_a_decay_stay_with_the_weighted_batch(decay, n_distin
         if i in (500, 2047, 3000, 3999):
             weight = decay ** (0.5 * np.arange(i, -1, -1.0))[:, None]
             rows = np.vstack([weight * features[: i + 1], np.sqrt(state.alpha) * np.eye(24)])
-            expected = np.linalg.lstsq(rows, np.vstack([weight * values[: i + 1], np.zeros((24, 2))]))[0]
+            expected = np.linalg.lstsq(rows, np.vstack([weight * values[: i + 1], np.zeros((24, 2))]), rcond=None)[0]
             assert relative(rule.solve(state).weights, expected) < tolerance
 
 
