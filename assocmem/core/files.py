@@ -18,8 +18,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-VERSION = 3
-READABLE = (2, 3)  # format 2 had other names for a few arrays and parameters: `operations.saving` translates them
+VERSION = 4
+READABLE = (2, 3, 4)  # 2 had other names, which `operations.saving` translates, 3 other roundings: `Sums.fill`
 _ENTRY = "assocmem"
 _UNFINISHED = ".unfinished"
 

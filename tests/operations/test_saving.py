@@ -58,9 +58,16 @@ def rewrite(path, change_header=lambda header: None, change_arrays=lambda arrays
     safetensors.numpy.save_file(arrays, path, {"assocmem": json.dumps(header)})
 
 
+SINCE_FORMAT_4 = (
+    *("n_nonzero", "lost_cross", "lost", "times", "log_sizes", "inverted"),
+    *("constraint_directions", "constraint_slack"),
+)
+
+
+@pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("name", ["ridge", "ridge-decay", "rls", "rls-decay", "hebbian-decay", "delta"])
-def test_files_of_format_2_load(tmp_path, name):
-    """Format 2 called the decay of least squares `forgetting`, and constraints `fixed`."""
+def test_files_of_older_formats_load(tmp_path, name, version):
+    """Format 2 called the decay of least squares `forgetting`, and constraints `fixed`; 3 knew less of rounding."""
     keys, values = pairs(20, 6, 2)
     memory = AssociativeMemory(6, 2, rule=RULES[name][0], bias=1.0)
     memory.store(keys, values)
@@ -69,15 +76,21 @@ def test_files_of_format_2_load(tmp_path, name):
     memory.save(tmp_path / "memory")
 
     def older_header(header):
-        header["version"] = 2
-        if name.startswith(("ridge", "rls")):
+        header["version"] = version
+        if version == 2 and name.startswith(("ridge", "rls")):
             header["rule_parameters"]["forgetting"] = header["rule_parameters"].pop("decay")
         entries = {key: value for key, value in header.items() if key not in ("version", "kind", "fingerprint")}
         header["fingerprint"] = files.fingerprint(entries, memory.features.projection.signs)
 
     def older_arrays(arrays):
+        if "lost" in arrays:
+            arrays |= {
+                array: np.array(1.0) for array in ("rounding", "rounding_cross")[: 2 if "cross" in arrays else 1]
+            }
+        for array in SINCE_FORMAT_4:
+            arrays.pop(array, None)
         for array in ("features", "values"):
-            if f"constraint_{array}" in arrays:
+            if version == 2 and f"constraint_{array}" in arrays:
                 arrays[f"fixed_{array}"] = arrays.pop(f"constraint_{array}")
 
     rewrite(tmp_path / "memory", older_header, older_arrays)
