@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -49,9 +49,10 @@ class Memory:
         features = CReLUFeatures(key_dim, expansion, whiten=whiten, bias=bias, seed=seed, dtype=dtype)
         self._cell = Cell(features, known, shape.value_dim, ledger=bool(ledger))
 
-    @classmethod
-    def _of(cls: type[AnyMemory], cell: Cell) -> AnyMemory:
-        memory = cls.__new__(cls)
+    def _with(self: AnyMemory, cell: Cell) -> AnyMemory:
+        """Another memory of this class, without a call of `__init__`: attributes of a subclass come along."""
+        memory = type(self).__new__(type(self))
+        vars(memory).update(vars(self))
         memory._cell = cell
         return memory
 
@@ -203,6 +204,36 @@ class Memory:
         words = self._checked_ids(ids, len(key_table))
         self._cell.store_pairs(key_table, value_table, cosine, progress, words)
 
+    @overload
+    def recall(
+        self,
+        keys: ArrayLike,
+        out: NDArray[Any] | None = None,
+        *,
+        return_confidence: Literal[False] = False,
+        progress: Progress | None = None,
+    ) -> NDArray[Any]: ...
+
+    @overload
+    def recall(
+        self,
+        keys: ArrayLike,
+        out: NDArray[Any] | None = None,
+        *,
+        return_confidence: Literal[True],
+        progress: Progress | None = None,
+    ) -> tuple[NDArray[Any], NDArray[Any]]: ...
+
+    @overload
+    def recall(
+        self,
+        keys: ArrayLike,
+        out: NDArray[Any] | None = None,
+        *,
+        return_confidence: bool,
+        progress: Progress | None = None,
+    ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]: ...
+
     def recall(
         self,
         keys: ArrayLike,
@@ -210,7 +241,7 @@ class Memory:
         *,
         return_confidence: bool = False,
         progress: Progress | None = None,
-    ) -> Any:
+    ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
         """Recall the values of keys, stored or not.
 
         An empty memory recalls zeros, without a warning: `n_stored` tells.
@@ -289,11 +320,11 @@ class Memory:
         """
         if not isinstance(other, type(self)):
             raise TypeError(f"other must be an {type(self).__name__}, got a {type(other).__name__}")
-        return self._of(self._cell.merged(other._cell))
+        return self._with(self._cell.merged(other._cell))
 
     def copy(self: AnyMemory) -> AnyMemory:
-        """Return an independent copy."""
-        return self._of(self._cell.twin())
+        """Return an independent copy; other attributes of a subclass are shared."""
+        return self._with(self._cell.twin())
 
     def __copy__(self: AnyMemory) -> AnyMemory:
         return self.copy()  # a shallow copy would share state and locks
@@ -313,6 +344,8 @@ class Memory:
     def load(cls: type[AnyMemory], path: str | os.PathLike[str]) -> AnyMemory:
         """Load a memory that recalls bit for bit what the saved one did, and can be written on.
 
+        A subclass is loaded without a call of its `__init__`; what else it keeps is not in the file (but in a pickle).
+
         Parameters
         ----------
         path : path of the file
@@ -330,7 +363,9 @@ class Memory:
         ...     AssociativeMemory.load(f"{folder}/memory.safetensors").recall([1.0, 2.0]).round(9)
         array([3.])
         """
-        return cls._of(operations.saving.load(path))
+        memory = cls.__new__(cls)
+        memory._cell = operations.saving.load(path)
+        return memory
 
     def _checked_cosine(self, query_cosine: float) -> float:
         cosine = checks.as_number("query_cosine", query_cosine, SMALLEST_COSINE, 1.0)

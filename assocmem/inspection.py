@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assocmem import operations
@@ -77,7 +78,7 @@ class Inspected(Memory):
         self._check_keys(table)
         return operations.deletion.report(self._cell, table)
 
-    def leverage(self, keys: ArrayLike) -> Any:
+    def leverage(self, keys: ArrayLike) -> NDArray[np.float64] | np.float64:
         """Leverage h = ψᵀ (G + αI)⁻¹ ψ of keys: their novelty.
 
         Near 0 for a key like many stored ones, at most 1 for a stored key, ‖ψ‖²/α for a direction never met. With a
@@ -108,7 +109,7 @@ class Inspected(Memory):
         table, single = checks.as_table("keys", keys, self.key_dim)
         self._check_keys(table)
         found = operations.confidence.leverage(self._cell, table)
-        return found[0] if single else found
+        return np.float64(found[0]) if single else found
 
     def leave_one_out(self, keys: ArrayLike, values: ArrayLike) -> NDArray[Any]:
         """Errors with which stored pairs would be recalled had they never been stored: (v − ŷ) / (1 − h).

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from assocmem import operations
+from assocmem.base import AnyMemory
 from assocmem.cell import Progress
 from assocmem.core import checks
 from assocmem.core.underflow import underflow_is_zero
@@ -154,7 +155,7 @@ class AssociativeMemory(Inspected):
         words = self._checked_ids(ids, len(key_table))
         operations.deletion.replace(self._cell, key_table, old_table, new_table, words)
 
-    def with_rule(self, rule: str | Rule) -> AssociativeMemory:
+    def with_rule(self: AnyMemory, rule: str | Rule) -> AnyMemory:
         """Return a new memory of the same pairs and edits under another rule, from a copy of the sums.
 
         It equals a memory that stored the pairs under that rule, and takes seconds whatever was stored. Without an
@@ -175,7 +176,7 @@ class AssociativeMemory(Inspected):
         >>> memory.with_rule(Ridge(1000.0)).alpha
         1000.0
         """
-        return self._of(operations.conversion.with_rule(self._cell, as_rule(rule)))
+        return self._with(operations.conversion.with_rule(self._cell, as_rule(rule)))
 
     def recompute(self) -> None:
         """Recompute the solution from the sums, discarding accumulated rounding.
