@@ -25,6 +25,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
+_FUNCTION_CACHE: Any = FunctionCache  # numba's functions have no types
+
 JIT_DISABLED = bool(vars(numba.config)["DISABLE_JIT"])  # kernels run as plain Python, to look inside
 
 _has_warned = False
@@ -41,7 +43,7 @@ def _warn_once(error: Exception) -> None:
         )
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(_FUNCTION_CACHE):  # type: ignore[misc]
     """Numba's cache on disk, of which a file that cannot be read or written is a miss and not an error."""
 
     def load_overload(self, *arguments: Any) -> Any:
