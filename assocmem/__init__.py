@@ -9,6 +9,7 @@ cell.py      the state behind one door                    frozen.py  read-only m
 memory.py    `AssociativeMemory`, over `base.py`          operations/ delete, edit, diagnose, settle, stream
 """
 
+from assocmem.core.threads import set_num_threads
 from assocmem.features.crelu import CReLUFeatures, crelu, inverse_crelu
 from assocmem.features.hadamard import HadamardProjection
 from assocmem.frozen import FrozenMemory
@@ -47,5 +48,6 @@ __all__ = [
     "inverse_crelu",
     "least_squares_edit",
     "register",
+    "set_num_threads",
 ]
 __version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from assocmem.cell import CHUNK_BYTES
 from assocmem.core import checks, files
 from assocmem.core.fixed import Fixed
 from assocmem.core.jit import JIT_DISABLED
-from assocmem.core.threads import MOST_SHARING, share_out
+from assocmem.core.threads import n_threads, share_out
 from assocmem.core.underflow import underflow_is_zero
 from assocmem.features.crelu import CReLUFeatures
 from assocmem.features.readout import add_parts, project_key, recall_gated, take_gated_shares
@@ -30,8 +31,11 @@ _CACHE_LINE = 64  # bytes
 
 SMALLEST_WEIGHT = 1e-30  # the largest weight of an output, below which float32 has no digits left for the others
 
-# Weights from which a recall gains from a second thread, which takes some fifty microseconds to wake.
-SHARED_WEIGHTS = 2**21
+# Bytes of weights from which a recall gains from a second thread, which takes some fifty microseconds to wake. On
+# processors that other programs keep busy, sharing took 1.2 times as long as one thread with half of them, and at most
+# 1.1 times with these, of all precisions.
+SHARED_BYTES = 2**25
+MOST_SHARING = 8  # threads: the memory, which limits such a recall, has no more to give to others
 
 # Keys from which one matrix product with the folded weights is faster than one gated recall after the other, measured
 # by `python -m benchmarks crossovers`. 8-bit weights have to be folded anew for every batch, which takes the time of
@@ -119,9 +123,9 @@ class FrozenMemory(Fixed):
 
     @property
     def n_threads(self) -> int:
-        """Threads that share the gated recall of one key: one, unless the memory is large."""
-        large = self.features.n_units * self.value_dim >= SHARED_WEIGHTS
-        return MOST_SHARING if large and not JIT_DISABLED else 1
+        """Threads that would share the gated recall of one key now: one, unless the memory is large."""
+        large = self.weights.nbytes >= SHARED_BYTES
+        return min(n_threads(), MOST_SHARING) if large and not JIT_DISABLED else 1
 
     def __repr__(self) -> str:
         return (
@@ -182,7 +186,9 @@ class FrozenMemory(Fixed):
         return values[0] if single and out is None else values
 
     def _recall_gated(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
-        recall_one: Callable[..., float] = self._recall_shared if self.n_threads > 1 else recall_gated
+        recall_one: Callable[..., float] = recall_gated
+        if (n_sharing := self.n_threads) > 1:
+            recall_one = functools.partial(_recall_shared, n_sharing)
         workspace = self._take_workspace()
         low, high = checks.NORM_RANGE[self.dtype.name]
         exact = values if values.dtype == self.dtype else np.empty(values.shape, self.dtype)
@@ -193,15 +199,6 @@ class FrozenMemory(Fixed):
         if exact is not values:
             values[...] = exact
         self._workspaces.append(workspace)
-
-    @staticmethod
-    def _recall_shared(row: NDArray[Any], *workspace: Any) -> float:
-        """`recall_gated`, with the blocks of units shared out to threads."""
-        bias, signs, weights, scale, offset, scratch, projected, parts, value = workspace
-        norm: float = project_key(row, bias, signs, scratch, projected)
-        share_out(take_gated_shares, np.zeros(1, np.int64), projected, weights, parts)
-        add_parts(parts, scale, offset, norm, value)
-        return norm
 
     def _take_workspace(self) -> tuple[Any, ...]:
         """Everything that `recall_gated` needs beside key and value: one for each recall at a time, used again."""
@@ -309,6 +306,15 @@ class FrozenMemory(Fixed):
 
     def _fingerprint(self) -> str:
         return files.fingerprint(self._configuration(), self.features.projection.signs)
+
+
+def _recall_shared(n_sharing: int, row: NDArray[Any], *workspace: Any) -> float:
+    """`recall_gated`, with the blocks of units shared out to threads."""
+    bias, signs, weights, scale, offset, scratch, projected, parts, value = workspace
+    norm: float = project_key(row, bias, signs, scratch, projected)
+    share_out(take_gated_shares, n_sharing - 1, np.zeros(1, np.int64), projected, weights, parts)
+    add_parts(parts, scale, offset, norm, value)
+    return norm
 
 
 def frozen(features: CReLUFeatures, weights: NDArray[Any], precision: str, sample: NDArray[Any] | None) -> FrozenMemory:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import assocmem.frozen
 from assocmem import AssociativeMemory, FrozenMemory, Ridge
-from assocmem.core.threads import MOST_SHARING
+from assocmem.core.threads import n_threads
 from tests import naive
 from tests.helpers import RULES, pairs, relative
 
@@ -81,18 +81,23 @@ def test_a_batch_is_its_keys_one_by_one(seed, n):
 
 def test_the_same_bits_whoever_shares_the_work(monkeypatch):
     """Threads take shares as they come; what is added up does not depend on it."""
-    monkeypatch.setattr("assocmem.frozen.SHARED_WEIGHTS", 2**18)
+    monkeypatch.setattr("assocmem.frozen.SHARED_BYTES", 2**20)
     frozen = stored(64, 600, n=50, expansion=8).freeze("float32")
-    assert frozen.n_threads == MOST_SHARING
+    assert frozen.n_threads == min(n_threads(), 8)
     assert stored().freeze().n_threads == 1
+    with monkeypatch.context() as pinned:
+        pinned.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
+        assert frozen.n_threads == 1
+        alone = frozen.recall(pairs(8, 64, 1, seed=1)[0])
     keys = pairs(8, 64, 1, seed=1)[0]
     first = frozen.recall(keys)
+    assert (first == alone).all()
     for _ in range(200):
         assert (frozen.recall(keys) == first).all()
 
 
 def test_many_threads_recall_at_once(monkeypatch):
-    monkeypatch.setattr("assocmem.frozen.SHARED_WEIGHTS", 2**18)
+    monkeypatch.setattr("assocmem.frozen.SHARED_BYTES", 2**20)
     frozen = stored(64, 600, n=50, expansion=8).freeze("float32")
     keys = pairs(400, 64, 1, seed=1)[0]
     expected = np.array([frozen.recall(key) for key in keys])
@@ -258,7 +263,7 @@ def test_a_forked_child_recalls_too():
 
 def test_helping_threads_go_to_sleep(monkeypatch):
     """Soon after the last recall no thread is busy any more."""
-    monkeypatch.setattr("assocmem.frozen.SHARED_WEIGHTS", 2**18)
+    monkeypatch.setattr("assocmem.frozen.SHARED_BYTES", 2**20)
     frozen = stored(64, 600, n=50, expansion=8).freeze("float32")
     frozen.recall(np.ones(64))
     time.sleep(0.2)
