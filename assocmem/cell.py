@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assocmem.core import checks, files, limits
-from assocmem.core.interrupts import Uninterrupted, WriteQueue
+from assocmem.core.interrupts import StateLock, Uninterrupted, WriteQueue
 from assocmem.core.siphash import Words
 from assocmem.core.warned import warn
 from assocmem.features.crelu import CReLUFeatures
@@ -79,7 +78,7 @@ class Cell:
     def _reset(self) -> None:
         """Make what belongs to one object and one process: locks, buffers, the view."""
         self.writing = WriteQueue()
-        self._still = threading.RLock()
+        self._still = StateLock()
         self._broken: BaseException | None = None
         self._has_warned = False
         self._view: View | None = None

@@ -1,11 +1,16 @@
-"""What keeps a memory whole when a program is interrupted: signals that wait, locks that are released."""
+"""What keeps a memory whole when a program is interrupted or forks: signals that wait, locks that are released."""
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # a tenth of the time of the module signal, which wraps it in enums
 import contextlib
+import os
 import threading
+import time
+import weakref
 from typing import Any
+
+from assocmem.core.jit import COMPILER_LOCK
 
 # Signals whose handlers raise in practice: interrupts, timeouts, requests to stop. To look for all of them would cost
 # more than a small write.
@@ -69,7 +74,18 @@ def _deliver(arrived: list[int]) -> None:
         raise
 
 
-class WriteQueue(type(threading.RLock())):  # type: ignore[misc]
+class StateLock(type(threading.RLock())):  # type: ignore[misc]
+    """A lock on a state, for which a fork of the process waits.
+
+    A forked child has only the thread that forked: a lock that another thread held would stay closed, on a state that
+    may be half changed.
+    """
+
+    def __init__(self) -> None:
+        _locks[weakref.ref(self, _locks.pop)] = None
+
+
+class WriteQueue(StateLock):
     """A lock that writers wait for; a write from inside a write of the same thread is refused.
 
     A lock of the interpreter, whose release no signal can come between.
@@ -87,3 +103,51 @@ class WriteQueue(type(threading.RLock())):  # type: ignore[misc]
             with contextlib.suppress(RuntimeError):  # interrupted before it was acquired, or after
                 self.release()
             raise
+
+
+class _LostLock(StateLock):
+    """A lock whose thread was left behind by a fork, in the child."""
+
+    def __enter__(self) -> None:
+        raise RuntimeError(
+            f"this process was forked while another thread was writing to the memory, for more than {PATIENCE:g} s; "
+            f"use the memory in the parent, load it from a file, or start processes by 'forkserver' or 'spawn'"
+        )
+
+
+PATIENCE = 3.0  # seconds that a fork waits for writes and for the compiler, all together
+
+_locks: dict[weakref.ref[StateLock], None] = {}
+_held: dict[int, list[Any]] = {}  # for a fork, by the thread that forks
+
+
+def _before_fork() -> None:
+    """Acquire every lock, in the order in which writers do: the queues first, the compiler last."""
+    deadline = time.monotonic() + PATIENCE
+    locks = sorted(_living_locks(), key=lambda lock: not isinstance(lock, WriteQueue))
+    held = _held[threading.get_ident()] = []
+    for lock in (*locks, COMPILER_LOCK):
+        if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            held.append(lock)
+
+
+def _living_locks() -> list[StateLock]:
+    return [lock for reference in list(_locks) if (lock := reference()) is not None]
+
+
+def _after_fork() -> None:
+    for lock in reversed(_held.pop(threading.get_ident(), [])):
+        lock.release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
+    for lock in _living_locks():
+        if lock.acquire(blocking=False):
+            lock.release()
+        else:
+            lock.__class__ = _LostLock
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

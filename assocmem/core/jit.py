@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 
 from assocmem.core.warned import warn
 
@@ -28,6 +30,8 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _FUNCTION_CACHE: Any = FunctionCache  # numba's functions have no types
 
 JIT_DISABLED = bool(vars(numba.config)["DISABLE_JIT"])  # kernels run as plain Python, to look inside
+
+COMPILER_LOCK: Any = getattr(global_compiler_lock, "_lock", None) or threading.RLock()  # held while numba compiles
 
 _has_warned = False
 
