@@ -31,6 +31,7 @@ BENCHMARKS = {
     "continual": "classes learned one after the other, and streams in one pass, compared with other methods",
     "distributed": "bytes and seconds of storing on several processes, and an estimate for many machines",
     "basins": "bits recovered by settling from flipped ones, compared with Hopfield networks",
+    "sharing": "frozen recalls on shared, pinned and busy processors, against one thread",
     "importing": "time to import the package, compared with its dependencies",
 }
 WITH_WORDS = ("speed",)
