@@ -17,7 +17,7 @@ from assocmem.core.warned import warn
 from assocmem.features.crelu import CReLUFeatures
 from assocmem.features.noise import expect_noisy_rows
 from assocmem.rules import AdditiveRule, Rule
-from assocmem.rules.arrays import Shape, Solution
+from assocmem.rules.arrays import Shape, Solution, owned
 from assocmem.rules.base import Solved, State
 from assocmem.rules.blocks import Block, add, merge
 from assocmem.rules.ledger import DIGEST_BYTES, Digester, Ledger
@@ -69,11 +69,14 @@ class Cell:
         refuse_too_large(self.rule, self.shape, rule.cost(self.shape).state_bytes, "a memory")
         if ledger:
             rule.refuse_unless_additive("keep a ledger, which is for deletion")
-            # Without the rule: a memory of the same sums under another one has the same ledger.
-            told_apart = {**features.configuration(), "value_dim": value_dim}
-            self.digester = Digester(files.fingerprint(told_apart, projection.signs), features.dtype)
+            self.digester = self._new_digester()
         self._state = self.start()
         self._reset()
+
+    def _new_digester(self) -> Digester:
+        # Without the rule: a memory of the same sums under another one has the same ledger.
+        told_apart = {**self.features.configuration(), "value_dim": self.shape.value_dim}
+        return Digester(files.fingerprint(told_apart, self.features.projection.signs), self.features.dtype)
 
     def _reset(self) -> None:
         """Make what belongs to one object and one process: locks, buffers, the view."""
@@ -95,6 +98,8 @@ class Cell:
     def __setstate__(self, entries: dict[str, Any]) -> None:
         vars(self).update(entries)
         self._state = self._state.copy()  # arrays of its own, writeable, whatever buffers they came in
+        if self.digester is not None:
+            self.digester = self._new_digester()
         self._reset()
 
     def like(self, state: State) -> Cell:
@@ -294,7 +299,7 @@ class Cell:
         if weights is not None:
             for name, array in vars(self._state).items():
                 if isinstance(array, np.ndarray) and np.may_share_memory(array, weights):
-                    setattr(self._state, name, array.copy())
+                    setattr(self._state, name, owned(array))
         return self._state
 
     def store_pairs(

@@ -88,8 +88,15 @@ class FrozenMemory(Fixed):
         self._workspaces: list[tuple[Any, ...]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but arrays that are only for working in."""
-        return {**vars(self), "_workspaces": []}
+        """Everything but arrays that are only for working in, or that are made of others."""
+        return {**vars(self), "_workspaces": [], "_folded": None}
+
+    def __setstate__(self, entries: dict[str, Any]) -> None:
+        vars(self).update(entries)
+        for name in ("weights", "scale", "offset"):  # arrays of its own, whatever buffers they came in
+            given = entries[name]
+            vars(self)[name] = array = aligned_empty(given.shape, given.dtype)
+            array[...] = given
 
     @property
     def loss(self) -> float | None:

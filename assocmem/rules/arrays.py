@@ -90,13 +90,19 @@ class Arrays:
                 value.fill(arrays)
             elif name in arrays:
                 given = arrays[name]
-                setattr(self, name, type(value)(given) if np.ndim(value) == 0 else given)
+                if np.ndim(value) == 0:
+                    setattr(self, name, type(value)(given))
+                else:
+                    setattr(self, name, given if type(given) is np.ndarray and given.flags.carray else owned(given))
 
     def copy(self: Group) -> Group:
         """A copy that shares no array."""
-        return dataclasses.replace(
-            self, **{name: value.copy() for name, value in self._entries() if hasattr(value, "copy")}
-        )
+        copies = {
+            name: value.copy() if isinstance(value, Arrays) else owned(value)
+            for name, value in self._entries()
+            if isinstance(value, (Arrays, np.ndarray))
+        }
+        return dataclasses.replace(self, **copies)
 
     def __sizeof__(self) -> int:
         """Bytes with those of the arrays, by which dask decides where to compute."""
@@ -105,6 +111,14 @@ class Arrays:
     def _entries(self) -> list[tuple[str, Any]]:
         values = ((entry.name, getattr(self, entry.name)) for entry in dataclasses.fields(self))
         return [(name, value) for name, value in values if isinstance(value, (np.ndarray, int, float, Arrays))]
+
+
+def owned(array: NDArray[Any]) -> NDArray[Any]:
+    """Copy into a plain array of its own memory, contiguous, aligned and writeable, from whatever buffer or file map.
+
+    `array.copy()` of a memory-mapped array is another type of array, for which every kernel is compiled anew.
+    """
+    return np.array(array, order="C", copy=True, subok=False)
 
 
 @dataclass(frozen=True)

@@ -29,26 +29,37 @@ PROBED, PROBE_MARGIN = 16, 5.0
 MIN_SQUARED = 500_000  # numbers, per thread that squares them
 
 
+def _overwritten(target: Matrix) -> Matrix:
+    """Return the view that BLAS changes, or refuse: it writes to read-only memory, and its wrappers to copies."""
+    if not target.flags.carray:
+        raise ValueError(
+            "a matrix to be changed in place is read-only, not aligned or not C-contiguous; memories own their arrays, "
+            "so pass a copy of one that came from elsewhere; nothing was changed"
+        )
+    view: Matrix = target.T
+    return view
+
+
 def add_product(target: Matrix, features: Matrix, values: Matrix, factor: float = 1.0) -> None:
     """Compute target (D, v) += factor * features (B, D)ᵀ @ values (B, v), in place, without a temporary of D rows."""
     gemm = blas.sgemm if target.dtype == np.float32 else blas.dgemm
-    gemm(factor, values.T, features.T, beta=1.0, c=target.T, trans_b=1, overwrite_c=1)
+    gemm(factor, values.T, features.T, beta=1.0, c=_overwritten(target), trans_b=1, overwrite_c=1)
 
 
 def add_outer(target: Matrix, feature: Matrix, value: Matrix) -> None:
     """Compute target (D, v) += feature (D,) valueᵀ, in place."""
     ger = blas.sger if target.dtype == np.float32 else blas.dger
-    ger(1.0, value, feature, a=target.T, overwrite_a=1)
+    ger(1.0, value, feature, a=_overwritten(target), overwrite_a=1)
 
 
 def add_gram(gram: Matrix64, features: Matrix64, factor: float = 1.0) -> None:
     """Compute gram (D, D) += factor * featuresᵀ @ features on the lower triangle, in place."""
     if len(features) == 1:  # a rank-one update is several times faster by its own name
-        blas.dsyr(factor, features[0], a=gram.T, overwrite_a=1)
+        blas.dsyr(factor, features[0], a=_overwritten(gram), overwrite_a=1)
     elif len(gram) > LARGEST_GRAM:
         _add_gram_by_panels(gram, features, factor)
     else:
-        blas.dsyrk(factor, features.T, beta=1.0, c=gram.T, overwrite_c=1)
+        blas.dsyrk(factor, features.T, beta=1.0, c=_overwritten(gram), overwrite_c=1)
 
 
 def _add_gram_by_panels(gram: Matrix64, features: Matrix, factor: float) -> float:
@@ -127,7 +138,7 @@ def cholesky(matrix: Matrix64) -> bool:
     """Overwrite the lower triangle with the Cholesky factor; False if the matrix is not positive definite."""
     if len(matrix) > LARGEST_GRAM:
         return _cholesky_by_panels(matrix)
-    _, info = lapack.dpotrf(matrix.T, overwrite_a=1, clean=0)
+    _, info = lapack.dpotrf(_overwritten(matrix), overwrite_a=1, clean=0)
     return bool(info == 0)
 
 
@@ -155,7 +166,7 @@ def cholesky_solve(factor: Matrix64, columns: Matrix64) -> Matrix64:
 
 def invert_from_cholesky(factor: Matrix64) -> None:
     """Overwrite a Cholesky factor with the lower triangle of the inverse matrix."""
-    lapack.dpotri(factor.T, overwrite_c=1)
+    lapack.dpotri(_overwritten(factor), overwrite_c=1)
 
 
 def eigenvalues_below(matrix: Matrix64, bound: float) -> int:
