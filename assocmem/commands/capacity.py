@@ -15,6 +15,7 @@ from rich.table import Table
 from assocmem.capacity import CapacityTable, Point, antipodal_error, measure, plan, sign_report
 from assocmem.capacity.measuring import label_of
 from assocmem.commands.terminal import pairs_table, plain_table, progress_bar
+from assocmem.core import files
 from assocmem.laws import sign_loss
 from assocmem.memory import AssociativeMemory
 from assocmem.rules import Ridge, Rule, as_rule
@@ -63,6 +64,8 @@ def capacity_command(
 
     chosen = {text.strip(): _rule_of(text) for text in rules.split(",")}
     out.mkdir(parents=True, exist_ok=True)
+    for name in ("capacity.csv", "capacity.json", "capacity.png"):
+        files.target_of(out / name)
     table = CapacityTable(())
     with progress_bar() as progress:
         task = progress.add_task("", total=None)
@@ -166,6 +169,7 @@ def sign_loss_command(
     if key_dim < 2:
         raise ValueError(f"--key-dim must be at least 2, got {key_dim}")
     out.mkdir(parents=True, exist_ok=True)
+    files.target_of(out / "sign-loss.png")
     expansions = (1, 2, 4, 8)
     aligned = [_aligned(key_dim, expansion, seed) for expansion in expansions]
     pairs = sorted({max(1, round(key_dim * share)) for share in (0.5, 0.8, 1.0, 1.1, 1.25, 1.5, 2.0, 2.4)})

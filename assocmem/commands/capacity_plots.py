@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from assocmem.capacity import CapacityTable, Point, predicted_error
+from assocmem.core import files
 from assocmem.laws import sign_loss
 from assocmem.rules import Rule
 
@@ -177,5 +179,6 @@ def _draw_loss(axis: Axes) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure."""
-    figure.savefig(path, dpi=130)
+    """Write a figure; it appears whole or not at all."""
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format=Path(path).suffix[1:])

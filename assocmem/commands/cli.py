@@ -264,7 +264,7 @@ def chosen_rule(name: str | None, alpha: float | None) -> Rule | None:
 
 def refuse_unwritable(out: Path, *inputs: Path) -> None:
     """Refuse, before any work, an output that could not be written or would replace one of the inputs."""
-    files.refuse_bad_path(out)
+    files.target_of(out)
     for path in inputs:
         if out.resolve() == path.resolve() or (out.exists() and path.exists() and out.samefile(path)):
             raise ValueError(f"{out} would be both read and written, or written twice. Choose another name")

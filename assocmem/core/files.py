@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +26,10 @@ VERSION = 4
 READABLE = (2, 3, 4)  # 2 had other names, which `operations.saving` translates, 3 other roundings: `Sums.fill`
 _ENTRY = "assocmem"
 _UNFINISHED = ".unfinished"
+_WRITER = 16  # characters that name the process, in the name of an unfinished replacement
+_LONGEST_STEM = 100  # bytes of a file's name that it repeats
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # there is no quota on Windows
+_OLD = 3600.0  # seconds after which an unfinished replacement that nobody writes to is known to be abandoned
 
 
 def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -30,7 +38,7 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
     Raises
     ------
     OSError
-        If the directory does not exist or cannot be written; an existing file stays as it was.
+        If the directory does not exist, cannot be written or is full; an existing file stays as it was.
     """
     metadata = {_ENTRY: json.dumps({"version": VERSION, "kind": kind, **header})}
     contiguous = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
@@ -40,52 +48,176 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
                 f"array {name} holds NaN or infinity, from numbers that left the range of {array.dtype}. Since such a "
                 f"file could not be used, nothing was saved"
             )
-    with replacing(Path(os.fsdecode(path))) as temporary:
-        safetensors.numpy.save_file(contiguous, temporary, metadata)
+    with replacing(path) as temporary:
+        try:
+            safetensors.numpy.save_file(contiguous, temporary, metadata)
+        except safetensors.SafetensorError as error:
+            _raise_system_error(error)
+            raise
+
+
+def _raise_system_error(error: Exception) -> None:
+    """Raise the OSError that the library has put into words, if it is one."""
+    if (found := re.search(r"\(os error (\d+)\)", str(error))) is not None:
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
+
+
+# -------------------------------------------------------------------------------------------- replacing a file
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[str]:
-    """Name a temporary file that takes the place of `path` once the block has succeeded; else it is removed."""
-    refuse_bad_path(path)
-    # A directory beside it: whatever the block, or a library in it, leaves there when it is killed is in one place.
-    folder = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
-    temporary = os.path.join(folder, path.name)
+def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Name a temporary file that takes the place of a file once the block has succeeded; else it is removed.
+
+    Links are followed, and the owner and the permissions of the file are kept where the system allows it.
+    """
+    target = target_of(path)
+    _remove_abandoned(target)
+    folder = _new_folder(target)
+    temporary = os.path.join(folder, target.name)
     try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        default_mode = stat.S_IMODE(os.stat(temporary).st_mode)  # 0o666 as the umask leaves it, which is not touched
         yield temporary
         # The contents must be on disk before the name is. Windows syncs only files that are open for writing, and the
         # permissions, which come after, may forbid that.
         with open(temporary, "r+b") as written:
             os.fsync(written.fileno())
-        _keep_permissions(temporary, path)
-        os.replace(temporary, path)
+        _keep_owner_and_mode(temporary, target, default_mode)
+        _rename(temporary, target)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: free some room, or name a file on another disk; nothing was changed",
+                os.fspath(target),
+            ) from None
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def refuse_bad_path(path: Path) -> None:
-    """Refuse a directory, and a file in a directory that does not exist."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; expected the name of a file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no directory {path.parent}; create it first")
+def target_of(path: str | os.PathLike[str]) -> Path:
+    """Return the file that would be written, behind links; refuse what a file cannot take the place of."""
+    named = Path(os.fsdecode(path))
+    if named.is_dir():
+        raise IsADirectoryError(f"{named} is a directory; expected the name of a file")
+    if named.exists() and not named.is_file():
+        raise FileExistsError(
+            f"{named} is a device, a pipe or a socket, which a file would replace; expected the name of a regular file"
+        )
+    target = Path(os.path.realpath(named))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no directory {target.parent}; create it first")
+    return target
 
 
-def remove_unfinished(path: Path) -> None:
-    """Remove the unfinished replacements of `path` that killed processes left."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????{_UNFINISHED}"):
-        shutil.rmtree(leftover, ignore_errors=True)
+def _new_folder(target: Path) -> str:
+    """A folder beside a file: whatever a block, or a library in it, leaves there when it is killed is in one place."""
+    try:
+        return tempfile.mkdtemp(_UNFINISHED, f"{_stem(target)}{_writer(os.getpid())}", target.parent)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: a new file is written beside it first, so its folder must be writeable "
+            f"(if the file is mounted by itself, mount the folder)",
+            os.fspath(target),
+        ) from None
 
 
-def _keep_permissions(temporary: str, path: Path) -> None:
-    """Give the new file the old one's permissions, or those of an ordinary new file."""
-    if path.exists():
-        mode = path.stat().st_mode & 0o777
-    else:
-        umask = os.umask(0)
-        os.umask(umask)
-        mode = 0o666 & ~umask
-    os.chmod(temporary, mode)
+def remove(path: str | os.PathLike[str]) -> None:
+    """Remove a file, behind links, if there is one, with every unfinished replacement of it."""
+    target = target_of(path)
+    remove_unfinished(target)
+    target.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove all unfinished replacements of a file that only this process writes."""
+    for folder in _unfinished(target_of(path)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the unfinished replacements of a file whose process is gone, or that have not been written to for long."""
+    for folder in _unfinished(target):
+        with contextlib.suppress(OSError):  # another process may have removed it
+            newest = max(entry.stat().st_mtime for entry in (folder, *folder.iterdir()))
+            if _is_gone(folder.name[len(_stem(target)) :]) or time.time() - newest > _OLD:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unfinished(target: Path) -> list[Path]:
+    """Folders of unfinished replacements: eight random characters, after those that name the process."""
+    stem, names = _stem(target), []
+    with contextlib.suppress(OSError):  # a folder may be writeable and not readable
+        names = os.listdir(target.parent)
+    lengths = {len(stem) + n + len(_UNFINISHED) for n in (_WRITER + 8, 8)}  # older versions named no process
+    ours = [name for name in names if name.startswith(stem) and name.endswith(_UNFINISHED) and len(name) in lengths]
+    return [target.parent / name for name in ours]
+
+
+def _stem(target: Path) -> str:
+    """Beginning of the names of the unfinished replacements of a file; names may have at most 255 bytes."""
+    name = os.fsencode(target.name)
+    return f".{target.name if len(name) <= _LONGEST_STEM else hashlib.sha256(name).hexdigest()[:32]}."
+
+
+def _writer(process: int) -> str:
+    """Name a process of this machine, or of this container: numbers of processes mean nothing elsewhere."""
+    place = platform.node()
+    with contextlib.suppress(OSError):
+        place += os.readlink("/proc/self/ns/pid")
+    with contextlib.suppress(OSError):
+        place += Path("/proc/sys/kernel/random/boot_id").read_text()
+    return hashlib.sha256(place.encode()).hexdigest()[:8] + f"{process:08x}"
+
+
+def _is_gone(name: str) -> bool:
+    """Whether the process that made an unfinished replacement of such a name has ended; False if it cannot be known."""
+    writer = name[:_WRITER]
+    if os.name != "posix" or re.fullmatch("[0-9a-f]{16}", writer) is None or writer != _writer(int(writer[8:], 16)):
+        return False
+    try:
+        os.kill(int(writer[8:], 16), 0)  # no signal is sent
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
+
+
+def _keep_owner_and_mode(temporary: str, target: Path, default_mode: int) -> None:
+    """Give the new file the owner and permissions of the old one, or the permissions of an ordinary new file.
+
+    What the system does not permit is left out: it is no reason to lose the file.
+    """
+    mode = default_mode
+    if target.exists():
+        old, new = target.stat(), os.stat(temporary)
+        mode = stat.S_IMODE(old.st_mode) & 0o777
+        if hasattr(os, "chown") and (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+            for user, group in ((-1, old.st_gid), (old.st_uid, -1)):
+                with contextlib.suppress(OSError):
+                    os.chown(temporary, user, group)
+    with contextlib.suppress(OSError):
+        os.chmod(temporary, mode)
+
+
+def _rename(temporary: str, target: Path) -> None:
+    try:
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        raise OSError(
+            error.errno,
+            "a file that is mounted by itself cannot be replaced; mount the folder, not the file; nothing was changed",
+            os.fspath(target),
+        ) from None
+
+
+# -------------------------------------------------------------------------------------------- loading
 
 
 def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

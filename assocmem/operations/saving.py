@@ -25,6 +25,7 @@ _RENAMED_PARAMETERS = {"forgetting": "decay"}
 
 def save(cell: Cell, path: str | os.PathLike[str]) -> None:
     """Save the state and the weights, solved for beforehand, so that a loaded memory recalls at once."""
+    files.target_of(path)  # before the weights are solved for
     with cell.writing:
         arrays = {**cell.current().arrays(), "weights": cell.view().weights}
         files.save(path, KIND, {**cell.configuration(), "fingerprint": cell.fingerprint()}, arrays)

@@ -36,6 +36,8 @@ def store_from(
     if not isinstance(keep_checkpoint, (bool, np.bool_)):
         raise TypeError(f"keep_checkpoint must be True or False, got {keep_checkpoint!r}")
     every = checks.as_size("every", every)
+    if checkpoint is not None:
+        files.target_of(checkpoint)  # before any work
     shape, features = cell.shape, cell.features
     form = PairForm(features.key_dim, shape.value_dim, shape.dtype, features.bias)
     batch_rows = max(1, CHUNK_BYTES // (8 * (features.key_dim + shape.value_dim)))
@@ -43,9 +45,7 @@ def store_from(
     with cell.writing:
         cell.commit(with_pairs(cell, pairs, every, progress, checkpoint))
         if checkpoint is not None and not keep_checkpoint:
-            path = Path(os.fsdecode(checkpoint))
-            files.remove_unfinished(path)
-            path.unlink(missing_ok=True)
+            files.remove(checkpoint)
 
 
 def with_pairs(
@@ -94,7 +94,6 @@ class Run:
 
     def begin(self, state: State) -> tuple[State, int, bool]:
         """Return the state to go on from, how many pairs it has of the source, and whether these are all."""
-        files.refuse_bad_path(self._path)
         files.remove_unfinished(self._path)
         self._identity["pairs before the run"] = before = state_digest(state)
         if not self._path.exists():

@@ -1,14 +1,23 @@
 """Files and buffers as they are: memory maps, pipes, full disks, links, mounts, processes that were killed."""
 
 import copy
+import errno
+import os
 import pickle
+import signal
+import stat
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from assocmem import AssociativeMemory
+from assocmem.cell import Cell
+from assocmem.core import files
 from assocmem.rules import blas
 from tests.helpers import pairs
 from tests.test_memory import compiled
@@ -148,3 +157,177 @@ def test_matrices_that_blas_would_copy_are_refused():
     ones = np.ones((1, 4))
     with pytest.raises(ValueError, match="not C-contiguous"):
         blas.add_product(np.zeros((4, 8))[:, ::2], ones, ones)
+
+
+# ------------------------------------------------------------------------------------ what is there already
+
+posix = pytest.mark.skipif(os.name != "posix", reason="pipes, links, owners and signals are POSIX's")
+
+
+@pytest.fixture
+def memory():
+    stored = AssociativeMemory(6, 2)
+    stored.store(*pairs(20, 6, 2))
+    return stored
+
+
+@posix
+def test_pipes_and_devices_are_refused_before_any_work(memory, tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "link"
+    link.symlink_to(pipe)
+    frozen = memory.freeze()
+
+    def work(*arguments):
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(Cell, "view", work)
+    monkeypatch.setattr(Cell, "copied", work)
+    for path in (pipe, link):
+        for write in (memory.save, frozen.save, lambda path: memory.store_from(pairs(9, 6, 2), checkpoint=path)):
+            with pytest.raises(FileExistsError, match="is a device, a pipe or a socket"):
+                write(path)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+@posix
+def test_the_umask_is_never_changed(memory, tmp_path, monkeypatch):
+    mask = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", None)
+        memory.save(tmp_path / "memory")
+        memory.freeze().save(tmp_path / "frozen")
+    finally:
+        monkeypatch.undo()
+        os.umask(mask)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
+
+
+@posix
+def test_links_are_followed(memory, tmp_path):
+    for folder in ("data", "links"):
+        (tmp_path / folder).mkdir()
+    link, target = tmp_path / "links" / "memory", tmp_path / "data" / "memory"
+    link.symlink_to("../data/memory")
+    for _ in range(2):  # the target does not exist at first
+        memory.save(link)
+        assert link.is_symlink()
+        assert not target.is_symlink()
+        assert AssociativeMemory.load(target).n_stored == memory.n_stored
+        memory.store(np.ones(6), np.ones(2))
+    assert os.listdir(link.parent) == os.listdir(target.parent) == ["memory"]
+    run = tmp_path / "links" / "run"
+    run.symlink_to("../data/run")
+    memory.store_from(pairs(9, 6, 2), checkpoint=run)
+    assert (target.parent / "run").is_file()
+    memory.store_from(pairs(9, 6, 2), checkpoint=run, keep_checkpoint=False)
+    assert os.listdir(target.parent) == ["memory"]
+
+
+@posix
+def test_owner_and_permissions_are_kept_where_the_system_allows_it(memory, tmp_path, monkeypatch):
+    path, owners = tmp_path / "memory", []
+    memory.save(path)
+    path.chmod(0o600)
+    real = Path.stat
+
+    def foreign(self, **options):
+        found = real(self, **options)
+        return os.stat_result((*found[:4], 1234, 5678, *found[6:])) if self == path else found
+
+    monkeypatch.setattr(Path, "stat", foreign)
+    monkeypatch.setattr(os, "chown", lambda name, user, group: owners.append((user, group)))
+    memory.save(path)
+    assert owners == [(-1, 5678), (1234, -1)]
+    assert stat.S_IMODE(real(path).st_mode) == 0o600
+
+    def refuse(*arguments):
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "chmod", refuse)
+    memory.store(np.ones(6), np.ones(2))
+    memory.save(path)
+    monkeypatch.undo()
+    assert AssociativeMemory.load(path).n_stored == memory.n_stored
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
+def test_names_as_long_as_the_system_takes_them(memory, tmp_path, name):
+    if os.name != "posix":
+        name = name[:100]
+    for _ in range(2):
+        memory.save(tmp_path / name)
+    assert AssociativeMemory.load(tmp_path / name).n_stored == 20
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_file_that_is_mounted_by_itself_asks_for_the_folder(memory, tmp_path, monkeypatch, number):
+    real = os.replace
+
+    def mounted(source, target):
+        if Path(target) == tmp_path / "memory":  # and no file of a compiler's cache
+            raise OSError(number, "mounted", source, None, target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", mounted)
+    with pytest.raises(OSError, match=r"mount the folder, not the file; nothing was changed: '.*/memory'") as raised:
+        memory.save(tmp_path / "memory")
+    assert raised.value.errno == number
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_by_the_file(memory, tmp_path, monkeypatch):
+    def read_only(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system", f"{tmp_path}/.memory.12345678.unfinished")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", read_only)
+    with pytest.raises(
+        OSError, match=r"its folder must be writeable \(if .* mounted.*, mount the folder\): '.*/memory'"
+    ):
+        memory.save(tmp_path / "memory")
+
+
+# ------------------------------------------------------------------------------------ processes that were killed
+
+KILLED = """
+import os, signal, sys
+from assocmem.core import files
+with files.replacing(sys.argv[1]) as temporary:
+    open(temporary, "wb").write(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@posix
+def test_what_killed_processes_left_is_removed_by_the_next_save(memory, tmp_path):
+    path = tmp_path / "memory"
+    for other in (path, tmp_path / "memory.2"):
+        assert subprocess.run([sys.executable, "-c", KILLED, str(other)], check=False).returncode == -signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 2
+    memory.save(path)
+    left = sorted(os.listdir(tmp_path))
+    assert len(left) == 2
+    assert left[0].startswith(".memory.2.")  # of another file
+    assert left[1] == "memory"
+
+
+def test_unfinished_files_of_running_and_of_unknown_processes_stay_until_they_are_old(memory, tmp_path):
+    path = tmp_path / "memory"
+    elsewhere = f".memory.{'0' * 8}{2**22 + 1:08x}abcdefgh.unfinished"  # of another machine
+    for name in (elsewhere, ".memory.abcdefgh.unfinished", ".memory.strange.unfinished"):
+        (tmp_path / name).mkdir()
+    with files.replacing(path) as temporary:
+        Path(temporary).write_bytes(b"slow")
+        memory.save(path)  # as another thread of this process
+        assert Path(temporary).exists()
+        assert len(os.listdir(tmp_path)) == 5
+    before = time.time() - 2 * 3600
+    for name in os.listdir(tmp_path):
+        os.utime(tmp_path / name, (before, before))
+    (tmp_path / elsewhere / "memory").touch()  # still written to
+    memory.save(path)
+    assert sorted(os.listdir(tmp_path)) == sorted([elsewhere, ".memory.strange.unfinished", "memory"])
