@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import assocmem
 from assocmem import AssociativeMemory
+from assocmem.cell import CHUNK_BYTES
 from assocmem.core import checks, files
 from assocmem.operations.sources import open_array
 from assocmem.rules import Rule, as_rule
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from assocmem.commands.demo import Restoration, Result
 
 FAILURE: Final = 2
+SMALLEST_CHUNK: Final = 256  # keys that are recalled at a time, however long they are
 EXTRA: Final = ("matplotlib", "rich", "sklearn", "typer")
 NEEDS: Final = "the command line needs: python -m pip install 'assocmem[demo]'"
 
@@ -130,14 +132,8 @@ def recall(
     refuse_unwritable(out, keys, file)
     memory = AssociativeMemory.load(file)
     key_table, single = checks.as_table("keys", open_array(keys), memory.key_dim)
-    shape = (len(key_table), memory.value_dim)
-    with files.replacing(out) as temporary:
-        values = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=memory.dtype, shape=shape[1:] if single else shape
-        )
-        with watched("recalling", len(key_table)) as advance:
-            memory.recall(key_table, out=values.reshape(shape), progress=advance)
-        values.flush()
+    with files.replacing(out) as temporary, watched("recalling", len(key_table)) as advance:
+        write_recalls(Path(temporary), memory, key_table, single, advance)
     typer.echo(f"values of {len(key_table)} key(s) in {out}")
 
 
@@ -268,6 +264,26 @@ def refuse_unwritable(out: Path, *inputs: Path) -> None:
     for path in inputs:
         if out.resolve() == path.resolve() or (out.exists() and path.exists() and out.samefile(path)):
             raise ValueError(f"{out} would be both read and written, or written twice. Choose another name")
+
+
+def write_recalls(
+    path: Path, memory: AssociativeMemory, keys: NDArray[Any], single: bool, advance: Callable[[int], None]
+) -> None:
+    """Write the values of keys (N, key_dim) to a .npy file, chunk by chunk; of a single key without the first axis.
+
+    Not through a memory map: where the disk is full, it ends the process by a signal.
+    """
+    row_bytes = memory.dtype.itemsize * (memory.key_dim + memory.value_dim)
+    n_rows = max(SMALLEST_CHUNK, CHUNK_BYTES // row_bytes)
+    shape = (memory.value_dim,) if single else (len(keys), memory.value_dim)
+    described = {"descr": np.lib.format.dtype_to_descr(memory.dtype), "fortran_order": False, "shape": shape}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, described)
+        for start in range(0, len(keys), n_rows):
+            chunk = checks.to_dtype(keys[start : start + n_rows], memory.dtype)
+            checks.refuse_bad_keys(chunk, memory.features.bias, start)  # errors count keys of the whole file
+            file.write(np.ascontiguousarray(memory.recall(chunk)).data)
+            advance(len(chunk))
 
 
 # ------------------------------------------------------------------------------------- output of the demo

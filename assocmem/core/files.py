@@ -107,8 +107,9 @@ def target_of(path: str | os.PathLike[str]) -> Path:
             f"{named} is a device, a pipe or a socket, which a file would replace; expected the name of a regular file"
         )
     target = Path(os.path.realpath(named))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no directory {target.parent}; create it first")
+    for folder in (named.parent, target.parent):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no directory {folder}; create it first")
     return target
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 
 from assocmem import AssociativeMemory
 from assocmem.cell import Cell
@@ -331,3 +332,94 @@ def test_unfinished_files_of_running_and_of_unknown_processes_stay_until_they_ar
     (tmp_path / elsewhere / "memory").touch()  # still written to
     memory.save(path)
     assert sorted(os.listdir(tmp_path)) == sorted([elsewhere, ".memory.strange.unfinished", "memory"])
+
+
+# ------------------------------------------------------------------------------------ disks that are full
+
+FULL = """
+import errno, os, resource, signal, sys
+import numpy as np
+from assocmem import AssociativeMemory
+from assocmem.commands import cli
+from typer.testing import CliRunner
+
+os.chdir(sys.argv[1])
+memory = AssociativeMemory.load("memory")
+calls = {
+    "save": lambda: memory.save("out"),
+    "freeze": lambda: memory.freeze().save("out"),
+    "checkpoint": lambda: memory.copy().store_from((np.eye(32), np.eye(32)), checkpoint="out"),
+}
+commands = {
+    "recall": ["recall", "memory", "--keys", "keys.npy", "--out", "out"],
+    "store": ["store", "--keys", "keys.npy", "--values", "keys.npy", "--out", "out"],
+}
+for call in calls.values():  # with room: what has to be compiled has been afterwards
+    call()
+    os.remove("out")
+for arguments in commands.values():
+    assert CliRunner().invoke(cli.build(), arguments).exit_code == 0
+    os.rename("out", arguments[0])
+assert np.array_equal(np.load("recall"), memory.recall(np.load("keys.npy")))
+before = sorted(os.listdir())
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # as a full disk, only with another number of the error
+for name, call in calls.items():
+    try:
+        call()
+    except OSError as error:
+        assert (error.errno, error.filename) == (errno.EFBIG, os.path.join(os.getcwd(), "out")), (name, error)
+        assert "free some room" in str(error)
+    else:
+        raise AssertionError(name)
+for name, arguments in commands.items():
+    result = CliRunner().invoke(cli.build(), arguments)
+    assert result.exit_code == 2, (name, result.output, result.exception)
+    assert result.stderr.startswith("assocmem: [Errno") and "free some room" in result.stderr, result.stderr
+    assert result.stderr.count("\\n") == 1, result.stderr
+assert sorted(os.listdir()) == before
+"""
+
+
+@posix
+def test_a_full_disk_is_reported_and_nothing_is_left(tmp_path):
+    pytest.importorskip("typer")
+    keys, values = pairs(300, 32, 32)
+    memory = AssociativeMemory(32, 32)
+    memory.store(keys, values)
+    memory.save(tmp_path / "memory")
+    np.save(tmp_path / "keys.npy", keys)
+    run = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr.decode()
+
+
+def test_recalls_are_written_without_a_memory_map(memory, tmp_path, monkeypatch):
+    """A full disk ends a process that writes to a map by SIGBUS, which no limit of a process shows."""
+    pytest.importorskip("typer")
+    from assocmem.commands import cli
+
+    memory.save(tmp_path / "memory")
+    keys = pairs(600, 6, 2)[0]
+    np.save(tmp_path / "keys.npy", keys)
+    monkeypatch.setattr(cli, "CHUNK_BYTES", 1)
+    real = np.lib.format.open_memmap
+    monkeypatch.setattr(np.lib.format, "open_memmap", lambda name, mode, **options: real(name, **options, mode="r"))
+    cli.recall(tmp_path / "memory", tmp_path / "keys.npy", tmp_path / "values.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "values.npy"), memory.recall(keys), rtol=1e-9, atol=1e-12)
+    keys[500] = 0
+    np.save(tmp_path / "keys.npy", keys)
+    with pytest.raises(ValueError, match="key 500 is all zeros"):
+        cli.recall(tmp_path / "memory", tmp_path / "keys.npy", tmp_path / "other.npy")
+    assert sorted(os.listdir(tmp_path)) == ["keys.npy", "memory", "values.npy"]
+
+
+def test_errors_of_the_system_that_the_library_words_are_raised_as_such(memory, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(files.safetensors.numpy, "save_file", fail)
+    with pytest.raises(OSError, match=r"free some room.*: '.*/memory'") as raised:
+        memory.save(tmp_path / "memory")
+    assert raised.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
