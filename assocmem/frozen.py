@@ -257,24 +257,29 @@ class FrozenMemory(Fixed):
         Parameters
         ----------
         path : path of the file
-            A file that is there is replaced once the new one is complete.
+            A file that is there is replaced once the new one is complete: memories that are mapped from the old one
+            go on as they were. Links are followed, and the owner and permissions of the old file are kept.
 
         Raises
         ------
         OSError
-            If the directory does not exist or cannot be written.
+            If the directory does not exist, cannot be written or is full, or the path names a device or a pipe.
         """
         arrays = {"weights": self.weights, "scale": self.scale, "offset": self.offset}
         files.save(path, KIND, {**self._configuration(), "fingerprint": self._fingerprint()}, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> FrozenMemory:
+    def load(cls, path: str | os.PathLike[str], mapped: bool = True) -> FrozenMemory:
         """Open a saved memory in milliseconds, whatever its size: its weights are mapped, and read when needed.
 
         Parameters
         ----------
         path : path of the file
-            What `save` was given; it must stay unchanged while the memory is in use.
+            What `save` was given.
+        mapped : bool
+            False reads all weights now. It takes longer, and the file does not matter afterwards: for files that
+            others change or truncate in place (which `save` never does; it replaces them), where a mapped memory
+            recalls other values or its process ends by SIGBUS, and for network drives, which may go away.
 
         Raises
         ------
@@ -282,7 +287,9 @@ class FrozenMemory(Fixed):
             If there is no such file.
         ValueError
             If it is not a frozen memory, truncated, of another version, or its arrays do not match its header. The
-            weights themselves are not looked at.
+            weights themselves are looked at only if they are not mapped: then NaN and infinity are refused.
+        TypeError
+            If `mapped` is not True or False.
 
         Examples
         --------
@@ -295,14 +302,16 @@ class FrozenMemory(Fixed):
         ...     FrozenMemory.load(f"{folder}/frozen.safetensors").recall([1.0, 2.0]).round(9)
         array([3.])
         """
-        header, arrays = files.load_mapped(path, KIND)
+        if not isinstance(mapped, (bool, np.bool_)):
+            raise TypeError(f"mapped must be True or False, got {mapped!r}")
+        header, arrays = files.load_raw(path, KIND, mapped=bool(mapped))
         try:
             names = ("key_dim", "expansion", "whiten", "bias", "seed", "dtype")
             features = CReLUFeatures(**{name: header[name] for name in names})
             layout = frozen_layout(features, checks.as_size("value_dim", header["value_dim"]), header["precision"])
         except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
             files.refuse_header(path, f"{type(error).__name__}: {error}")
-        files.refuse_other_layout(path, arrays, layout)
+        (files.refuse_other_layout if mapped else files.refuse_other_arrays)(path, arrays, layout)
         memory = cls(features, arrays["weights"], arrays["scale"], arrays["offset"])
         if header.get("fingerprint") != memory._fingerprint():
             files.refuse_header(path, "its configuration and signs are not those that the memory was written with")

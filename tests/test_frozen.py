@@ -154,6 +154,39 @@ def test_saved_and_loaded_is_the_same(precision, tmp_path):
     assert pickle.loads(pickle.dumps(loaded)).recall(keys[0]).tolist() == frozen.recall(keys[0]).tolist()
 
 
+@every_precision
+def test_without_a_map_the_file_does_not_matter_afterwards(precision, tmp_path):
+    """Of a mapped memory, a file that is cut short in place ends the process."""
+    path, keys = tmp_path / "frozen.safetensors", pairs(9, 12, 1, seed=1)[0]
+    frozen = stored().freeze(precision)
+    frozen.save(path)
+    loaded = FrozenMemory.load(path, mapped=False)
+    for name in ("weights", "scale", "offset"):
+        array = getattr(loaded, name)
+        assert array.flags.carray
+        assert array.base is None or type(array.base) is np.ndarray
+    os.truncate(path, 100)
+    assert (loaded.recall(keys) == frozen.recall(keys)).all()
+    assert (loaded.recall(keys[0]) == frozen.recall(keys[0])).all()
+
+
+def test_without_a_map_the_weights_are_looked_at(tmp_path, monkeypatch):
+    path = tmp_path / "frozen.safetensors"
+    stored().freeze("float32").save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + np.float32(np.nan).tobytes())
+    FrozenMemory.load(path)
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        FrozenMemory.load(path, mapped=False)
+    with pytest.raises(TypeError, match="mapped must be True or False, got 'no'"):
+        FrozenMemory.load(path, mapped="no")
+    path.write_bytes(content)
+    real = np.fromfile
+    monkeypatch.setattr(np, "fromfile", lambda *arguments, **options: real(*arguments, **options)[:-1])
+    with pytest.raises(ValueError, match=r"frozen.safetensors is not a memory, or .*shorter while it was read"):
+        FrozenMemory.load(path, mapped=False)
+
+
 def test_opening_does_not_read_the_weights(tmp_path):
     """The weights are mapped: damage in them is met when they are used, not when the file is opened."""
     path = tmp_path / "frozen.safetensors"

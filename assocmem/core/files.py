@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -238,8 +239,10 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
             _refuse_file(location, error)
 
 
-def load_mapped(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read the header of a file and map its arrays; raises what `load` raises."""
+def load_raw(
+    path: str | os.PathLike[str], kind: str, *, mapped: bool
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read the header of a file, and map its arrays, or read them without any map; raises what `load` raises."""
     with _opened(path, kind) as (location, header, _):
         # The library copies what it reads. Its format is 8 bytes with the length of a JSON header, that header, and
         # the arrays at the offsets which it names; the library has just checked that they fit the file.
@@ -248,7 +251,8 @@ def load_mapped(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any]
             entries = json.loads(file.read(length))
         entries.pop("__metadata__", None)
         try:
-            return header, {name: _mapped(location, 8 + length, entry) for name, entry in entries.items()}
+            make = _mapped if mapped else _read
+            return header, {name: make(location, 8 + length, entry) for name, entry in entries.items()}
         except KeyError as error:
             _refuse_file(location, error)
 
@@ -263,6 +267,14 @@ def _mapped(location: Path, base: int, entry: Mapping[str, Any]) -> NDArray[Any]
     # Copy on write, so that nothing can reach the file; read-only arrays would have every kernel compiled anew.
     mapped = np.memmap(location, dtype, "c", base + entry["data_offsets"][0], shape)
     return mapped.view(np.ndarray)  # a plain array that keeps the map alive: compiled loops know no other
+
+
+def _read(location: Path, base: int, entry: Mapping[str, Any]) -> NDArray[Any]:
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
+    array = np.fromfile(location, dtype, math.prod(shape), offset=base + entry["data_offsets"][0])
+    if array.size < math.prod(shape):
+        _refuse_file(location, "it became shorter while it was read")
+    return array.reshape(shape)
 
 
 @contextlib.contextmanager
