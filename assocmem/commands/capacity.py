@@ -92,7 +92,7 @@ def capacity_command(
     table.save(out / "capacity.json")
     save_figure(figure, out / "capacity.png")
     _print_summary(table, chosen)
-    typer.echo(f"{len(table)} rows in capacity.csv and capacity.json, curves in capacity.png; folder: {out}")
+    print(f"{len(table)} rows in capacity.csv and capacity.json, curves in capacity.png; folder: {out}")
 
 
 def _print_summary(table: CapacityTable, rules: Mapping[str, Rule]) -> None:
@@ -102,12 +102,12 @@ def _print_summary(table: CapacityTable, rules: Mapping[str, Rule]) -> None:
     loads = list(dict.fromkeys(point.load for point in table.points))
     n_loads = min(SUMMARY_LOADS * SUMMARY_COSINES // len(cosines), len(loads))
     shown = [loads[i] for i in np.linspace(0, len(loads) - 1, n_loads).round().astype(int)]
-    typer.echo(f"{ERRORS[table.points[0].kind]}, measured and predicted, by load and cosine of the queries")
+    print(f"{ERRORS[table.points[0].kind]}, measured and predicted, by load and cosine of the queries")
     for cosine in cosines:
         console.print(_block(table, dict(list(rules.items())[:SUMMARY_RULES]), cosine, shown))
     of_two, of_all = table.agreement("hebbian", "ridge"), table.agreement()
-    typer.echo(f"{of_two:.1%} of the 99 % intervals of hebbian and ridge contain the prediction,")
-    typer.echo(f"{of_all:.1%} of all (* marks the others)")
+    print(f"{of_two:.1%} of the 99 % intervals of hebbian and ridge contain the prediction,")
+    print(f"{of_all:.1%} of all (* marks the others)")
 
 
 def _block(table: CapacityTable, rules: Mapping[str, Rule], cosine: float, loads: Sequence[float]) -> Table:
@@ -182,7 +182,7 @@ def sign_loss_command(
     side_by_side.add_row(_aligned_table(expansions, aligned), _antipodal_table(antipodal))
     console = Console()
     console.print(_loss_table(), side_by_side, sep="\n")
-    typer.echo(f"d = {key_dim}; picture: {out / 'sign-loss.png'}")
+    print(f"d = {key_dim}; picture: {out / 'sign-loss.png'}")
 
 
 def _loss_table() -> Table:

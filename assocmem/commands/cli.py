@@ -27,7 +27,15 @@ try:
     import typer
     from rich.console import Console
 
-    from assocmem.commands.terminal import pairs_table, plain_table, progress_bar, readable_bytes, watched
+    from assocmem.commands.terminal import (
+        pairs_table,
+        plain_table,
+        prepare_output,
+        progress_bar,
+        readable_bytes,
+        undelivered,
+        watched,
+    )
 
     HAS_EXTRA = True
 except ImportError:
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
 
 FAILURE: Final = 2
 SMALLEST_CHUNK: Final = 256  # keys that are recalled at a time, however long they are
+PIPE_CLOSED: Final = 1  # what Python's documentation advises, and click and rich do
 EXTRA: Final = ("matplotlib", "rich", "sklearn", "typer")
 NEEDS: Final = "the command line needs: python -m pip install 'assocmem[demo]'"
 
@@ -120,7 +129,7 @@ def store(
             memory.store_from((key_table, value_table), progress=advance, checkpoint=checkpoint)
     memory.save(out)
     load = memory.n_stored / memory.rank
-    typer.echo(f"{memory.n_stored} pairs stored, load {load:.3g}, {readable_bytes(out.stat().st_size)} in {out}")
+    print(f"{memory.n_stored} pairs stored, load {load:.3g}, {readable_bytes(out.stat().st_size)} in {out}")
 
 
 def recall(
@@ -134,7 +143,7 @@ def recall(
     key_table, single = checks.as_table("keys", open_array(keys), memory.key_dim)
     with files.replacing(out) as temporary, watched("recalling", len(key_table)) as advance:
         write_recalls(Path(temporary), memory, key_table, single, advance)
-    typer.echo(f"values of {len(key_table)} key(s) in {out}")
+    print(f"values of {len(key_table)} key(s) in {out}")
 
 
 def info(file: Annotated[Path, typer.Argument(help="A memory that was saved.", show_default=False)]) -> None:
@@ -162,10 +171,10 @@ def info(file: Annotated[Path, typer.Argument(help="A memory that was saved.", s
         f"pairs left until {diagnosis.error:.0%} there": left,
         "condition": f"{diagnosis.condition:.3g}",
     }
-    typer.echo(f"{file}:")
+    print(f"{file}:")
     Console().print(pairs_table(list(rows.items())))
     if diagnosis.warning:
-        typer.echo(f"warning: {diagnosis.warning}")
+        print(f"warning: {diagnosis.warning}")
 
 
 COMMANDS: Final[dict[str, Callable[..., None]]] = {"demo": demo, "store": store, "recall": recall, "info": info}
@@ -178,7 +187,21 @@ def main() -> None:
     """Run the command line; entry point of the console script `assocmem`."""
     if not HAS_EXTRA:
         refuse_missing_extra()
-    build()()
+    prepare_output()
+    status: Any = 0
+    failure = None
+    try:
+        build()()
+    except SystemExit as end:
+        status = end.code
+    except OSError as error:  # of the output: the errors of commands are reported
+        failure = error
+    failure = undelivered() or failure
+    if failure is not None and not status:
+        status = PIPE_CLOSED if isinstance(failure, BrokenPipeError) else FAILURE
+        if status == FAILURE:
+            print(f"assocmem: the output could not be written: {failure}", file=sys.stderr)
+    raise SystemExit(status)
 
 
 def build() -> typer.Typer:
@@ -195,7 +218,7 @@ def build() -> typer.Typer:
 def show_version(wanted: bool) -> None:
     """Show the version and exit, if wanted."""
     if wanted:
-        typer.echo(f"assocmem {assocmem.__version__}")
+        print(f"assocmem {assocmem.__version__}")
         raise typer.Exit
 
 
@@ -218,8 +241,10 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
             if (error.name or "").partition(".")[0] not in EXTRA:
                 raise
             refuse_missing_extra()
+        except BrokenPipeError:  # whoever read the output has seen enough
+            raise typer.Exit(PIPE_CLOSED) from None
         except (ValueError, TypeError, OSError, MemoryError) as error:
-            typer.echo("assocmem: " + " ".join(str(error).split()), err=True)
+            print("assocmem: " + " ".join(str(error).split()), file=sys.stderr)
             raise typer.Exit(FAILURE) from None
 
     return reported
@@ -307,13 +332,13 @@ def print_comparison(results: list[Result], accuracies: NDArray[np.float64]) -> 
             f"{result.recall_seconds * 1e6:.0f}",
         )
     Console().print(table)
-    typer.echo(
+    print(
         "error: |recalled - stored| / |stored| over the stored pairs, one-hot labels.\n"
         "store: until the first recall; recall: median of single keys; both compiled.\n"
         "size: the whole state. ridge and rls keep sums of products, with which they\n"
         "store on and forget; recall alone needs weights as large as hebbian's."
     )
-    typer.echo(
+    print(
         f"{len(accuracies)}-fold cross-validation of ridge: "
         f"{accuracies.mean():.1%} (folds {accuracies.min():.1%} to {accuracies.max():.1%})"
     )
@@ -339,7 +364,7 @@ def print_restoration(restoration: Restoration, out: Path) -> None:
         ("half erased", restoration.half_erased, restoration.from_half_erased),
         ("noisy", restoration.noisy, restoration.from_noisy),
     )
-    typer.echo(f"restoring {len(restoration.images)} digits, |image - stored| / |stored|:")
+    print(f"restoring {len(restoration.images)} digits, |image - stored| / |stored|:")
     for label, damaged, recalled in pairs:
-        typer.echo(f"  {label}: {restoration.error(damaged):.2f}, recalled: {restoration.error(recalled):.2f}")
-    typer.echo(f"picture: {out}")
+        print(f"  {label}: {restoration.error(damaged):.2f}, recalled: {restoration.error(recalled):.2f}")
+    print(f"picture: {out}")

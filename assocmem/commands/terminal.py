@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+
+def prepare_output() -> None:
+    """Let neither a character that the output's encoding lacks nor a width of 0 stop the output."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) == 0:  # rich would print lines without characters
+        del os.environ["COLUMNS"]
+
+
+def undelivered() -> OSError | None:
+    """Write out what is buffered; return why it could not be written, and drop it."""
+    failure = None
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        try:
+            stream.flush()
+        except OSError as error:
+            failure = error
+            # The interpreter would try again at its end, and report the failure then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return failure
 
 
 def progress_bar() -> Progress:
