@@ -24,6 +24,7 @@ BELOW = {
 # The package itself, "assocmem", stands above everything but capacity and the commands, which users call.
 BELOW["capacity"] |= {"assocmem"}
 BELOW["commands"] = {*BELOW, *BELOW["capacity"]}
+BELOW["__main__"] = {"commands"}
 
 
 def imports(path):

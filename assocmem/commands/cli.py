@@ -1,7 +1,7 @@
-"""The command line: ``assocmem demo``, ``store``, ``recall`` and ``info``, and the commands of `commands.capacity`.
+"""The command line: a function and an entry in `COMMANDS` for every command, here and in `commands.capacity`.
 
-A command is a function, whose signature typer turns into options, and an entry in `COMMANDS`. Commands raise what the
-package raises; `reporting` turns every error that a user can cause into one line and exit status 2.
+Typer turns the signature of the function into options. Commands raise what the package raises; `reporting` turns every
+error that a user can cause into one line and exit status 2.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import assocmem
-from assocmem import AssociativeMemory
+from assocmem import AssociativeMemory, FrozenMemory
 from assocmem.cell import CHUNK_BYTES
+from assocmem.commands import arrays
 from assocmem.core import checks, files
-from assocmem.operations.sources import open_array
 from assocmem.rules import Rule, as_rule
 
 try:
@@ -82,9 +82,13 @@ def demo(
 
 
 def store(
-    keys: Annotated[Path, typer.Option(help="A .npy file of keys, (N, key_dim).")],
-    values: Annotated[Path, typer.Option(help="A .npy file of values, (N, value_dim).")],
+    keys: Annotated[
+        Path, typer.Option(help="Keys, (N, key_dim): .npy, .npz, Parquet, Arrow, or - for standard input.")
+    ],
     out: Annotated[Path, typer.Option(help="The memory to write.")],
+    values: Annotated[
+        Path | None, typer.Option(help="Values, (N, value_dim), in such a file; default the file of the keys.")
+    ] = None,
     rule: Annotated[str | None, typer.Option(help="hebbian, delta, ridge or rls; default ridge.")] = None,
     expansion: Annotated[int | None, typer.Option(help="Random orthogonal blocks; default 4.")] = None,
     bias: Annotated[float | None, typer.Option(help="Constant that extends every key; default none.")] = None,
@@ -96,12 +100,16 @@ def store(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A file from which a killed run resumes when started again.")
     ] = None,
+    key_columns: Annotated[str | None, typer.Option(help="Columns of Parquet, with commas; default key.")] = None,
+    value_columns: Annotated[str | None, typer.Option(help="Columns of Parquet; default value.")] = None,
 ) -> None:
-    """Store pairs from .npy files in a memory, a new or a saved one."""
-    refuse_unwritable(out, keys, values)
+    """Store pairs from files in a memory, a new or a saved one."""
+    arrays.refuse_standard(out, into, checkpoint)
+    inputs = [path for path in (keys, values) if path is not None]
+    refuse_unwritable(out, *inputs)
     if checkpoint is not None:
-        refuse_unwritable(checkpoint, keys, values, out, *([into] if into else []))
-    key_table, value_table = open_array(keys), open_array(values)
+        refuse_unwritable(checkpoint, *inputs, out, *([into] if into else []))
+    pairs = arrays.Pairs(keys, values, split(key_columns), split(value_columns))
     options: dict[str, Any] = {
         "rule": chosen_rule(rule, alpha),
         "expansion": expansion,
@@ -113,8 +121,8 @@ def store(
     if no_whiten:
         given["whiten"] = False
     if into is None:
-        refuse_unlike(key_table, value_table)
-        memory = AssociativeMemory(key_table.shape[-1], value_table.shape[-1], **given)
+        refuse_unlike(*pairs.shapes)
+        memory = AssociativeMemory(*(shape[-1] for shape in pairs.shapes), **given)
     elif given:
         raise ValueError(
             f"--into was given together with {', '.join(sorted(given))}, which the memory in {into} has already fixed. "
@@ -122,62 +130,98 @@ def store(
         )
     else:
         memory = AssociativeMemory.load(into)
-    with watched("storing", len(key_table)) as advance:
-        if checkpoint is None:
-            memory.store(key_table, value_table, progress=advance)
-        else:
-            memory.store_from((key_table, value_table), progress=advance, checkpoint=checkpoint)
+    with watched("storing", len(pairs)) as advance:
+        pairs.store_in(memory, advance, checkpoint)
     memory.save(out)
     load = memory.n_stored / memory.rank
     print(f"{memory.n_stored} pairs stored, load {load:.3g}, {readable_bytes(out.stat().st_size)} in {out}")
 
 
 def recall(
-    file: Annotated[Path, typer.Argument(help="A memory that was saved.", show_default=False)],
-    keys: Annotated[Path, typer.Option(help="A .npy file of keys, (N, key_dim).")],
-    out: Annotated[Path, typer.Option(help="The .npy file of values to write, (N, value_dim).")],
+    file: Annotated[Path, typer.Argument(help="A memory that was saved, or a frozen one.", show_default=False)],
+    keys: Annotated[
+        Path, typer.Option(help="Keys, (N, key_dim): .npy, .npz, Parquet, Arrow, or - for standard input.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .npy file of values to write, (N, value_dim), or - for output.")],
+    key_columns: Annotated[
+        str | None, typer.Option(help="Columns of Parquet, with commas; default key, or all.")
+    ] = None,
 ) -> None:
-    """Recall the values of keys, from .npy file to .npy file."""
-    refuse_unwritable(out, keys, file)
-    memory = AssociativeMemory.load(file)
-    key_table, single = checks.as_table("keys", open_array(keys), memory.key_dim)
+    """Recall the values of keys, from files to a .npy file."""
+    if out != arrays.STANDARD:
+        refuse_unwritable(out, keys, file)
+    memory = arrays.load_memory(file)
+    key_rows = arrays.read_rows(keys, "keys", split(key_columns))
+    key_table, single = checks.as_table("keys", key_rows, memory.key_dim)
+    if out == arrays.STANDARD:
+        values = memory.recall(key_table)
+        arrays.write_standard(values[0] if single else values)
+        return
     with files.replacing(out) as temporary, watched("recalling", len(key_table)) as advance:
         write_recalls(Path(temporary), memory, key_table, single, advance)
     print(f"values of {len(key_table)} key(s) in {out}")
 
 
-def info(file: Annotated[Path, typer.Argument(help="A memory that was saved.", show_default=False)]) -> None:
-    """Show the configuration, the load and the size of a memory."""
+def freeze(
+    file: Annotated[Path, typer.Argument(help="A memory that was saved.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="The frozen memory to write.", show_default=False)],
+    precision: Annotated[str, typer.Option(help="float32, float64 or int8.")] = "float32",
+    sample: Annotated[Path | None, typer.Option(help="Keys on which to measure what rounding costs.")] = None,
+) -> None:
+    """Freeze a memory: read-only, for the fastest recall."""
+    arrays.refuse_standard(file, out)
+    refuse_unwritable(out, file, *([sample] if sample else []))
     memory = AssociativeMemory.load(file)
-    diagnosis = memory.diagnose()
-    left = "unknown" if diagnosis.pairs_left is None else f"{diagnosis.pairs_left:,}"
+    frozen = memory.freeze(precision, sample=None if sample is None else arrays.read_rows(sample, "keys"))
+    frozen.save(out)
+    loss = "" if frozen.loss is None else f", relative error {frozen.loss:.2g} on the sample"
+    print(f"{frozen.precision} weights of {memory.n_units} units{loss}, {readable_bytes(out.stat().st_size)} in {out}")
+
+
+def info(
+    file: Annotated[Path, typer.Argument(help="A memory that was saved, or a frozen one.", show_default=False)],
+) -> None:
+    """Show the configuration, the load and the size of a memory."""
+    memory = arrays.load_memory(file)
     rows: dict[str, object] = {
         "key_dim": memory.key_dim,
         "value_dim": memory.value_dim,
-        "expansion": memory.expansion,
-        "rule": memory.rule,
+        "expansion": memory.features.expansion,
         "whiten": memory.features.whiten,
         "bias": memory.features.bias,
         "seed": memory.features.seed,
         "dtype": memory.dtype.name,
-        "n_units": memory.n_units,
+        "n_units": memory.features.n_units,
+        "in memory": readable_bytes(memory.nbytes),
+        "on disk": readable_bytes(file.stat().st_size),
+    }
+    print(f"{file}:")
+    if isinstance(memory, FrozenMemory):
+        Console().print(pairs_table([("frozen weights", memory.precision), *rows.items()]))
+        return
+    diagnosis = memory.diagnose()
+    left = "unknown" if diagnosis.pairs_left is None else f"{diagnosis.pairs_left:,}"
+    rows |= {
         "rank": diagnosis.rank,
         "n_stored": diagnosis.n_stored,
         "load": f"{diagnosis.load:.3g}",
-        "in memory": readable_bytes(memory.nbytes),
-        "on disk": readable_bytes(file.stat().st_size),
         "predicted sign error": f"{diagnosis.clean_error:.3g}",
         f"  at cosine {diagnosis.query_cosine:g}": f"{diagnosis.noisy_error:.3g}",
         f"pairs left until {diagnosis.error:.0%} there": left,
         "condition": f"{diagnosis.condition:.3g}",
     }
-    print(f"{file}:")
-    Console().print(pairs_table(list(rows.items())))
+    Console().print(pairs_table([("rule", memory.rule), *rows.items()]))
     if diagnosis.warning:
         print(f"warning: {diagnosis.warning}")
 
 
-COMMANDS: Final[dict[str, Callable[..., None]]] = {"demo": demo, "store": store, "recall": recall, "info": info}
+COMMANDS: Final[dict[str, Callable[..., None]]] = {
+    "demo": demo,
+    "store": store,
+    "recall": recall,
+    "freeze": freeze,
+    "info": info,
+}
 
 
 # --------------------------------------------------------------------------------------------- the program
@@ -238,16 +282,23 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(**arguments)
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in EXTRA:
+            if error.name is None:  # the package's own words about another extra
+                refuse(error)
+            if error.name.partition(".")[0] not in EXTRA:
                 raise
             refuse_missing_extra()
         except BrokenPipeError:  # whoever read the output has seen enough
             raise typer.Exit(PIPE_CLOSED) from None
         except (ValueError, TypeError, OSError, MemoryError) as error:
-            print("assocmem: " + " ".join(str(error).split()), file=sys.stderr)
-            raise typer.Exit(FAILURE) from None
+            refuse(error)
 
     return reported
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Print an error as one line, and exit."""
+    print("assocmem: " + " ".join(str(error).split()), file=sys.stderr)
+    raise typer.Exit(FAILURE) from None
 
 
 def refuse_missing_extra() -> NoReturn:
@@ -259,12 +310,17 @@ def refuse_missing_extra() -> NoReturn:
 # ------------------------------------------------------------------------------------- arguments and files
 
 
-def refuse_unlike(keys: NDArray[Any], values: NDArray[Any]) -> None:
-    """Refuse keys and values of unlike axes: a new memory takes its sizes from the last axes."""
-    if keys.ndim != values.ndim or keys.ndim > 2:
+def split(names: str | None) -> list[str] | None:
+    """Return names with commas as a list, None if none are given."""
+    return None if names is None else names.split(",")
+
+
+def refuse_unlike(keys: tuple[int, ...], values: tuple[int, ...]) -> None:
+    """Refuse shapes of unlike axes: a new memory takes its sizes from the last axes."""
+    if len(keys) != len(values) or len(keys) > 2:
         raise ValueError(
             f"keys and values must have shapes (N, key_dim) and (N, value_dim), or (key_dim,) and (value_dim,) for one "
-            f"pair, got {keys.shape} and {values.shape}. Reshape them, for example values to (N, 1)"
+            f"pair, got {keys} and {values}. Reshape them, for example values to (N, 1)"
         )
 
 
@@ -287,12 +343,18 @@ def refuse_unwritable(out: Path, *inputs: Path) -> None:
     """Refuse, before any work, an output that could not be written or would replace one of the inputs."""
     files.target_of(out)
     for path in inputs:
+        if path == arrays.STANDARD:
+            continue
         if out.resolve() == path.resolve() or (out.exists() and path.exists() and out.samefile(path)):
             raise ValueError(f"{out} would be both read and written, or written twice. Choose another name")
 
 
 def write_recalls(
-    path: Path, memory: AssociativeMemory, keys: NDArray[Any], single: bool, advance: Callable[[int], None]
+    path: Path,
+    memory: AssociativeMemory | FrozenMemory,
+    keys: NDArray[Any],
+    single: bool,
+    advance: Callable[[int], None],
 ) -> None:
     """Write the values of keys (N, key_dim) to a .npy file, chunk by chunk; of a single key without the first axis.
 

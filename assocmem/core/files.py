@@ -293,6 +293,15 @@ def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Path, dic
         yield location, read_header(file.metadata() or {}, location, kind), file
 
 
+def holds(path: str | os.PathLike[str], kind: str) -> bool:
+    """Whether a file holds a memory of this kind; False also for what is no file of this package."""
+    try:
+        with _opened(path, kind):
+            return True
+    except ValueError:
+        return False
+
+
 def _refuse_file(location: Path, reason: object) -> NoReturn:
     raise ValueError(f"{location} is not a memory, or it is truncated ({reason}). Restore it from a copy") from None
 

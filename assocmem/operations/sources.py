@@ -17,10 +17,10 @@ Rows: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 Columns: TypeAlias = "str | Sequence[str]"
 Pairs: TypeAlias = "ArrayPairs | BatchedPairs"
 
-ARROW_FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow"}
+ARROW_FORMATS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow"}
 KNOWN = (
     "a tuple (keys, values) of arrays or of .npy files, an iterable of such batches, a table, dataset or reader of "
-    "pyarrow, or a .parquet, .arrow, .ipc or .feather file"
+    "pyarrow, a .parquet, .arrow, .ipc or .feather file, or a folder of Parquet files"
 )
 
 
@@ -182,49 +182,128 @@ def _sliceable(name: str, part: Any, width: int) -> Any:
     return checks.as_table(name, part, width)[0]
 
 
+NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+N_SNIFFED = 4096  # bytes by which a file is known
+_SIGNATURES = {
+    ZIP: "an archive, .npz or .zip",
+    b"PAR1": "Parquet",
+    b"ARROW1": "Arrow",
+    b"\x89HDF": "HDF5",
+    b"\x1f\x8b": "compressed by gzip",
+    b"\x80": "a pickle",
+}
+
+
+def described(head: bytes) -> tuple[str, str]:
+    """Return what a file that is no array of numbers is, by its first bytes, and how to make one of it."""
+    advice = "Write it with numpy.save"
+    if not head:
+        return "empty", advice
+    if head.startswith(NPY):
+        return "truncated, damaged or of Python objects", "Write numbers with numpy.save(path, numpy.asarray(x, float))"
+    for signature, name in _SIGNATURES.items():
+        if head.startswith(signature):
+            return name, f"Read it with a library for that, and write the array with {advice.split()[-1]}"
+    text = head.decode("utf-8", "ignore")
+    if text.isprintable() or all(character.isprintable() or character.isspace() for character in text):
+        return "text, for example CSV", "Convert it: numpy.save(new_path, numpy.loadtxt(path, delimiter=','))"
+    return "of an unknown format", advice
+
+
 def open_array(path: Path) -> NDArray[Any]:
     """Return the array in a .npy file, memory-mapped; pickled objects are refused, never executed."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}. Check the path of the .npy file")
+    with path.open("rb") as file:  # an OSError here says more than NumPy's
+        head = file.read(N_SNIFFED)
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # NumPy raises a dozen kinds on files that are not its own
-        raise ValueError(f"{path} is not a .npy file of numbers ({error}). Write it with numpy.save") from None
+    except Exception:  # NumPy raises a dozen kinds, some with the advice to execute what the file holds
+        what, advice = described(head)
+        raise ValueError(f"{path} is not a .npy file of numbers (it is {what}). {advice}") from None
     if array.ndim == 0:
         raise ValueError(f"{path} holds a single number instead of rows of shape (N, width). Reshape it")
     return array
 
 
-def _arrow_pairs(source: Any, form: PairForm, batch_rows: int, key_columns: Columns, value_columns: Columns) -> Pairs:
-    """Return the pairs in a table, record batch, dataset, reader or file of Arrow, in the order of its rows."""
-    file_format = None
-    if _is_path(source):
-        source = Path(os.fsdecode(source))
-        if source.suffix == ".npz":
-            raise ValueError(
-                f"{source} is an archive, which cannot be read in parts. Write two .npy files, "
-                f"numpy.save('keys.npy', archive['keys']) and so for the values, and pass a tuple of their paths"
-            )
-        if source.suffix not in ARROW_FORMATS:
-            raise ValueError(f"source must be {KNOWN}, got the file {source}. Convert it")
-        if not source.is_file():
-            raise FileNotFoundError(f"there is no file {source}. Check the path")
-        file_format = ARROW_FORMATS[source.suffix]
+def arrow_format(path: Path) -> str | None:
+    """Return the Arrow format of a file by its ending, in either case, or None; a folder is one of Parquet files."""
+    return "parquet" if path.is_dir() else ARROW_FORMATS.get(path.suffix.lower())
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of an Arrow file."""
+    return list(_open_dataset(path).schema.names)
+
+
+def count_rows(path: Path) -> int:
+    """Return the number of rows of an Arrow file."""
+    return int(_open_dataset(path).count_rows())
+
+
+def read_columns(path: Path, columns: Columns, count: int | None = None) -> NDArray[Any]:
+    """Return columns of an Arrow file side by side, (N, width), or only the first `count` rows of it."""
+    dataset = _open_dataset(path)
+    names = _known_columns(dataset.schema, columns)
+    table = dataset.to_table(names) if count is None else dataset.head(count, columns=names)
+    if not len(table):
+        raise ValueError(f"{path} holds no rows; expected at least one")
+    return np.concatenate([_numbers(batch, names) for batch in table.combine_chunks().to_batches()])
+
+
+def _pyarrow() -> Any:
     try:
         import pyarrow.dataset  # optional: the extra `arrow`
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "the source holds Arrow data and pyarrow is not installed. Run python -m pip install 'assocmem[arrow]'"
         ) from None
+    return pyarrow
+
+
+def _open_dataset(path: Path) -> Any:
+    """Open an Arrow file or a folder of Parquet files, in the order of their names."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}. Check the path")
+    dataset = _pyarrow().dataset.dataset
+    try:
+        return dataset(path, format=arrow_format(path))
+    except ValueError:
+        if path.is_dir():
+            raise
+        with path.open("rb") as file:
+            what, _ = described(file.read(N_SNIFFED))
+        raise ValueError(
+            f"{path} is no {path.suffix} file that pyarrow can read (it is {what}). Write it anew"
+        ) from None
+
+
+def _known_columns(schema: Any, columns: Columns) -> list[str]:
+    """Return the names of columns as a list, or refuse those that the schema lacks."""
+    names = [columns] if isinstance(columns, str) else list(columns)
+    if missing := ", ".join(name for name in names if name not in schema.names):
+        raise ValueError(f"the source has no column {missing}, only {schema.names}. Pass key_columns and value_columns")
+    return names
+
+
+def _arrow_pairs(source: Any, form: PairForm, batch_rows: int, key_columns: Columns, value_columns: Columns) -> Pairs:
+    """Return the pairs in a table, record batch, dataset, reader or file of Arrow, in the order of its rows."""
+    if _is_path(source):
+        path = Path(os.fsdecode(source))
+        if path.suffix.lower() == ".npz":
+            raise ValueError(
+                f"{path} is an archive, which cannot be read in parts. Write two .npy files, "
+                f"numpy.save('keys.npy', archive['keys']) and so for the values, and pass a tuple of their paths"
+            )
+        if arrow_format(path) is None:
+            raise ValueError(f"source must be {KNOWN}, got the file {path}. Convert it")
+        source = _open_dataset(path)
+    pyarrow = _pyarrow()
     n_pairs, batches = None, source
     if not isinstance(source, pyarrow.RecordBatchReader):
-        source = pyarrow.dataset.dataset(source if file_format else [source], format=file_format)
+        source = source if isinstance(source, pyarrow.dataset.Dataset) else pyarrow.dataset.dataset([source])
         n_pairs = source.count_rows()
-    keys, values = ([names] if isinstance(names, str) else list(names) for names in (key_columns, value_columns))
-    missing = ", ".join(name for name in (*keys, *values) if name not in source.schema.names)
-    if missing:
-        names = source.schema.names
-        raise ValueError(f"the source has no column {missing}, only {names}. Pass key_columns and value_columns")
+    keys, values = (_known_columns(source.schema, columns) for columns in (key_columns, value_columns))
     if n_pairs is not None:
         # Little readahead: the default holds gigabytes of wide rows.
         batches = source.to_batches([*keys, *values], batch_size=batch_rows, batch_readahead=2, fragment_readahead=1)
