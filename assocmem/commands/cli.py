@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import assocmem
 from assocmem import AssociativeMemory, FrozenMemory
 from assocmem.cell import CHUNK_BYTES
-from assocmem.commands import arrays
+from assocmem.commands import arrays, warming
 from assocmem.core import checks, files
 from assocmem.rules import Rule, as_rule
 
@@ -221,6 +221,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "recall": recall,
     "freeze": freeze,
     "info": info,
+    "warm-up": warming.warm_up,
 }
 
 
