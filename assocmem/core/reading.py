@@ -44,7 +44,7 @@ def read_array(name: str, value: Any) -> NDArray[Any]:
             ) from None
         except Exception as error:  # other libraries raise what they like
             raise TypeError(
-                f"{name} are a {_type_name(value)}, which NumPy cannot read ({error}). Convert it to a NumPy array"
+                f"{name} are a {type_name(value)}, which NumPy cannot read ({error}). Convert it to a NumPy array"
             ) from None
     if array.dtype.kind == "O":
         raise TypeError(f"{name} {_described(value, array)}")
@@ -68,7 +68,8 @@ def refuse_unreadable(name: str, value: Any) -> None:
         raise TypeError(f"{name} are {advice}")
 
 
-def _type_name(value: Any) -> str:
+def type_name(value: Any) -> str:
+    """Return the name of a type with its library."""
     library = type(value).__module__.partition(".")[0]
     return type(value).__qualname__ if library == "builtins" else f"{library}.{type(value).__qualname__}"
 
@@ -83,9 +84,9 @@ def _unreadable(value: Any) -> str | None:
         return _unreadable_tensor(value)
     if library in ("scipy", "sparse") and (hasattr(value, "toarray") or hasattr(value, "todense")):
         call = "toarray" if hasattr(value, "toarray") else "todense"
-        return f"a sparse {_type_name(value)}; expected a dense array. Convert it with x.{call}()"
+        return f"a sparse {type_name(value)}; expected a dense array. Convert it with x.{call}()"
     if library == "cupy":
-        return f"a {_type_name(value)} on a GPU, which NumPy cannot read. Convert it with x.get()"
+        return f"a {type_name(value)} on a GPU, which NumPy cannot read. Convert it with x.get()"
     return None
 
 
@@ -110,23 +111,54 @@ def _unreadable_tensor(tensor: Any) -> str | None:
     return f"a torch.Tensor ({', '.join(facts)}), which NumPy cannot read. Convert it with x.{chain}"
 
 
+_NUMBERS = ("int", "uint", "float", "double", "halffloat", "bool")
+
+
+def _odd_column(table: Any) -> str:
+    """The first column of a frame or table whose type is not one of numbers, in brackets."""
+    if hasattr(table, "schema"):  # pyarrow: fields with a name and a type; polars: a mapping
+        schema = table.schema
+        types = dict(schema.items()) if hasattr(schema, "items") else {field.name: field.type for field in schema}
+    else:
+        types = dict(table.dtypes.items())
+    odd = [f"{name!r} of type {kind}" for name, kind in types.items() if not str(kind).lower().startswith(_NUMBERS)]
+    return f" (column {odd[0]})" if odd else ""
+
+
 def _described(value: Any, array: NDArray[Any]) -> str:
     """What NumPy has read as an array of objects, and what to do."""
     library = type(value).__module__.partition(".")[0]
     if library == "pandas" and array.ndim == 1 and len(array) and isinstance(array[0], (list, tuple, np.ndarray)):
         return "are a pandas.Series of rows; expected an array of real numbers. Convert it with numpy.vstack(x)"
-    if library == "pandas":
-        return (
-            f"are a {_type_name(value)} of nullable, mixed or missing entries, which NumPy reads as objects; expected "
-            f"real numbers. Drop missing rows with x.dropna(), and convert with x.to_numpy('float64')"
+    if library in ("pandas", "polars") and array.ndim == 2:
+        drop, convert = (
+            ("x.dropna()", "x.to_numpy('float64')")
+            if library == "pandas"
+            else ("x.drop_nulls()", "x.cast(polars.Float64).to_numpy()")
         )
-    if library == "pyarrow":
         return (
-            f"are a {_type_name(value)} of lists or with missing entries, which NumPy reads as objects; expected real "
-            f"numbers. Convert lists with x.flatten().to_numpy().reshape(len(x), -1)"
+            f"are a {type_name(value)} of nullable, mixed or missing entries{_odd_column(value)}, which NumPy reads as "
+            f"objects; expected real numbers. Drop missing rows with {drop}, and convert with {convert}"
+        )
+    if library == "polars" and hasattr(value, "collect"):
+        return f"are a {type_name(value)}, which holds no numbers yet. Convert it with x.collect().to_numpy()"
+    if library == "pyarrow":
+        lists = hasattr(value, "type") and "list" in str(value.type)
+        convert = (
+            "Convert lists with x.flatten().to_numpy().reshape(len(x), -1)"
+            if lists
+            else "Drop missing rows with x.drop_null(), and cast columns to float64"
+        )
+        kind = f" of type {value.type}" if hasattr(value, "type") else _odd_column(value)
+        return f"are a {type_name(value)}{kind}, which NumPy reads as objects; expected real numbers. {convert}"
+    if library in ("pandas", "polars"):
+        return (
+            f"are a {type_name(value)} of type {getattr(value, 'dtype', 'unknown')}, of nullable, mixed or missing "
+            f"entries, which NumPy reads as objects; expected real numbers. Convert it with "
+            f"numpy.array(x.to_list(), 'float64')"
         )
     if array.ndim == 0:
-        return f"are a {_type_name(value)}, which is no array; expected real numbers. Convert it to a NumPy array"
+        return f"are a {type_name(value)}, which is no array; expected real numbers. Convert it to a NumPy array"
     odd = {type(entry).__name__ for entry in array.flat if not isinstance(entry, (int, float, np.number))}
     if odd:
         return f"have dtype object; expected real numbers. Drop or repair entries of type {', '.join(sorted(odd))}"

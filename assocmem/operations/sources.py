@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assocmem.core import checks
+from assocmem.core.reading import type_name
 
 Rows: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 Columns: TypeAlias = "str | Sequence[str]"
@@ -147,6 +148,11 @@ def open_pairs(source: Any, form: PairForm, batch_rows: int, key_columns: Column
             )
     if type(source).__module__.partition(".")[0] == "pyarrow" or _is_path(source):
         return _arrow_pairs(source, form, batch_rows, key_columns, value_columns)
+    if hasattr(source, "columns") and not isinstance(source, Mapping):
+        raise TypeError(
+            f"source must be {KNOWN}, got a {type_name(source)}. Pass a tuple of two frames, "
+            f"(x[key_columns], x[value_columns])"
+        )
     if not isinstance(source, Iterable) or isinstance(source, Mapping) or hasattr(source, "shape"):
         raise TypeError(f"source must be {KNOWN}, got a {type(source).__name__}. Convert it")
     return BatchedPairs(source, form)
@@ -177,6 +183,8 @@ def _sliceable(name: str, part: Any, width: int) -> Any:
     if _is_path(part):
         return open_array(Path(os.fsdecode(part)))
     checks.refuse_unreadable(name, part)
+    if hasattr(part, "iloc"):  # a pandas frame, whose own slices go by labels
+        return checks.as_table(name, part, width)[0]
     if hasattr(part, "shape") and hasattr(part, "__getitem__"):
         return part
     return checks.as_table(name, part, width)[0]
@@ -283,7 +291,26 @@ def _known_columns(schema: Any, columns: Columns) -> list[str]:
     names = [columns] if isinstance(columns, str) else list(columns)
     if missing := ", ".join(name for name in names if name not in schema.names):
         raise ValueError(f"the source has no column {missing}, only {schema.names}. Pass key_columns and value_columns")
+    for name in names:
+        refuse_other_column(name, schema.field(name).type)
     return names
+
+
+def refuse_other_column(name: str, arrow_type: Any) -> None:
+    """Refuse an Arrow column whose type is neither a number nor a list of numbers."""
+    types = _pyarrow().types
+    inner = arrow_type
+    if types.is_list(inner) or types.is_large_list(inner) or types.is_fixed_size_list(inner):
+        inner = inner.value_type
+    if types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner) or types.is_null(inner):
+        return
+    if types.is_decimal(inner) or types.is_temporal(inner):
+        advice = "Cast it to float64, for example by pyarrow.compute.cast"
+    elif types.is_nested(inner):
+        advice = "Make of every row one list of numbers, or a column for every number"
+    else:
+        advice = "Leave it out, or convert it to numbers"
+    raise TypeError(f"column {name} has type {arrow_type}; expected numbers, or lists of numbers. {advice}")
 
 
 def _arrow_pairs(source: Any, form: PairForm, batch_rows: int, key_columns: Columns, value_columns: Columns) -> Pairs:

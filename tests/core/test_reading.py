@@ -94,6 +94,102 @@ def test_pandas_frames():
         MEMORY.recall(pandas.Series(KEYS.tolist()))
 
 
+def equal_everywhere(frame):
+    """Every front takes a frame as the array of its columns, or refuses it as it refuses that array."""
+    for front in FRONTS.values():
+        results = []
+        for array in (KEYS, frame):
+            try:
+                result = front(array)
+                results.append(repr(np.asarray(result) if isinstance(result, tuple) else result))  # eight digits
+            except (TypeError, ValueError) as error:
+                results.append(type(error))
+        assert results[0] == results[1]
+
+
+def test_pandas_frames_are_their_columns_in_order():
+    pandas = pytest.importorskip("pandas")
+    for index in ([0.5, 1.5, 2.5], ["a", "b", "c"], [2, 1, 0]):
+        frame = pandas.DataFrame(KEYS, columns=list("dbac"), index=index)
+        equal_everywhere(frame)
+        one, other = AssociativeMemory(4, 2), AssociativeMemory(4, 2)
+        one.store_from((frame, pandas.DataFrame(VALUES, index=index)))
+        other.store_from((KEYS, VALUES))
+        assert np.array_equal(one.recall(KEYS), other.recall(KEYS))
+    named = r"pandas.DataFrame .*\(column 'b' of type .*str"
+    frame["b"] = "text"
+    refused_everywhere(frame, named)
+    with pytest.raises(TypeError, match=r"got a pandas.DataFrame.*x\[key_columns\], x\[value_columns\]"):
+        AssociativeMemory(4, 2).store_from(frame)
+
+
+class Frame:
+    """What a polars frame shows of itself."""
+
+    def __init__(self, array, **schema):
+        self._array, self.schema, self.columns, self.shape = array, schema, list(schema), array.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array
+
+    def __getitem__(self, part):
+        return Frame(self._array[part], **self.schema)
+
+
+Frame.__module__, Frame.__qualname__ = "polars.dataframe.frame", "DataFrame"
+
+
+def test_polars_frames():
+    equal_everywhere(Frame(KEYS, a="Float64"))
+    message = r"polars.DataFrame .*column 'b' of type String.*drop_nulls.*cast\(polars.Float64\)"
+    refused_everywhere(Frame(KEYS.astype(object), a="Float64", b="String"), message)
+    with pytest.raises(TypeError, match=r"got a polars.DataFrame.*Pass a tuple of two frames"):
+        AssociativeMemory(4, 2).store_from(Frame(KEYS, a="Float64"))
+    polars = pytest.importorskip("polars")
+    equal_everywhere(polars.DataFrame(KEYS, schema=list("dbac")))
+    mixed = polars.DataFrame({"a": [1.0] * 3, "b": ["x"] * 3, "c": [1] * 3, "d": [2] * 3})
+    refused_everywhere(mixed, r"polars.DataFrame .*column 'b' of type String")
+    with pytest.raises(TypeError, match=r"polars.*LazyFrame.*x\.collect\(\)"):
+        MEMORY.recall(polars.DataFrame(KEYS).lazy())
+
+
+def test_pyarrow_types_are_named():
+    pyarrow = pytest.importorskip("pyarrow")
+    decimals = pyarrow.array([1, 2, 3]).cast(pyarrow.decimal128(21, 2))
+    with pytest.raises(TypeError, match=r"pyarrow.Decimal128Array of type decimal128\(21, 2\).*cast"):
+        MEMORY.recall(decimals)
+    with pytest.raises(TypeError, match=r"pyarrow.*Table \(column 'd' of type decimal128\(21, 2\)\)"):
+        MEMORY.recall(pyarrow.table({"a": [1.0, 2.0, 3.0], "d": decimals}))
+    texts = pyarrow.array(["x", "y"])
+    for column in (decimals, pyarrow.array([[[1.0]], [[2.0]]]), texts, pyarrow.array([{"x": 1.0}])):
+        table = pyarrow.table({"key": column, "value": [[1.0]] * len(column)})
+        memory = AssociativeMemory(1, 1)
+        with pytest.raises(TypeError, match=r"column key has type .*expected numbers, or lists of numbers") as refusal:
+            memory.store_from(table)
+        assert str(column.type) in str(refusal.value)
+        assert memory.n_stored == 0
+
+
+def test_a_file_that_is_no_array_is_said_to_be_what_it_is(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([None]))
+    np.savez(tmp_path / "archive.npz", KEYS)
+    contents = {
+        "text, for example CSV": b"1.0,2.0\n3.0,4.0\n",
+        "empty": b"",
+        "an archive": (tmp_path / "archive.npz").read_bytes(),
+        "a pickle": b"\x80\x04K\x01.",
+        "of Python objects": (tmp_path / "objects.npy").read_bytes(),
+    }
+    for what, content in contents.items():
+        (tmp_path / "keys.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=what) as refusal:
+            AssociativeMemory(4, 2).store_from((tmp_path / "keys.npy", VALUES))
+        assert "keys.npy is not a .npy file of numbers" in str(refusal.value)
+        assert "numpy.save" in str(refusal.value)
+        assert "unsafe" not in str(refusal.value)
+        assert "allow_pickle" not in str(refusal.value)
+
+
 def test_pyarrow_arrays():
     pyarrow = pytest.importorskip("pyarrow")
     assert np.array_equal(MEMORY.recall(pyarrow.array(KEYS[0])), MEMORY.recall(KEYS[0]))
