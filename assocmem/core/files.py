@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import math
@@ -167,12 +168,17 @@ def _stem(target: Path) -> str:
 
 def _writer(process: int) -> str:
     """Name a process of this machine, or of this container: numbers of processes mean nothing elsewhere."""
+    return f"{_place()}{process:08x}"
+
+
+@functools.cache
+def _place() -> str:
     place = platform.node()
     with contextlib.suppress(OSError):
         place += os.readlink("/proc/self/ns/pid")
     with contextlib.suppress(OSError):
         place += Path("/proc/sys/kernel/random/boot_id").read_text()
-    return hashlib.sha256(place.encode()).hexdigest()[:8] + f"{process:08x}"
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
 
 
 def _is_gone(name: str) -> bool:
