@@ -102,7 +102,8 @@ class Pairs:
             return
         if values is None or together:
             loaded = open_file(keys, *columns.values())
-            self._rows = [picked(loaded, keys, part, alone=False) for part in PARTS]
+            # A file named twice may hold one array: keys that are their own values.
+            self._rows = [picked(loaded, keys, part, alone=values is not None) for part in PARTS]
         else:
             self._rows = [
                 read_rows(path, part, columns[part]) for path, part in zip((keys, values), PARTS, strict=True)

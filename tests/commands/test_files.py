@@ -51,6 +51,12 @@ def assert_stored(*options: str, content: bytes | None = None) -> None:
     assert np.allclose(AssociativeMemory.load("memory").recall(KEYS), memory_of_pairs().recall(KEYS), atol=1e-9)
 
 
+def test_one_array_may_be_named_twice(folder):
+    """Keys that are their own values."""
+    succeeded(run("store", "--keys", "keys.npy", "--values", "keys.npy", "--out", "memory"))
+    assert np.allclose(AssociativeMemory.load("memory").recall(KEYS), KEYS)
+
+
 def write_parquet(folder: Path) -> None:
     """Pairs in one file, in a folder of two, and keys and values apart, a column for every number."""
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

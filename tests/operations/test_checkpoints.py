@@ -228,7 +228,7 @@ def test_killed_at_fifty_random_moments_it_ends_with_the_same_bits(tmp_path):
         process.start()
         started.close()  # so that a child that fails is noticed, not waited for
         resumed.append(listening.recv())  # the pairs that the checkpoint had, or those of the first block
-        if resumed[-1:] == resumed[-2:-1]:  # on a busy machine nothing was done in this time
+        if len(resumed) > 1 and resumed[-1] < resumed[-2] + 30:  # on a busy machine little was done in this time
             longest = min(1.5 * longest, 2.0)
         time.sleep(rng.uniform(0, longest))
         process.kill()
