@@ -29,6 +29,14 @@ OPERATIONS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Interrupts arrive, also in a process that was started in the background, which ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupting:
     """A module of BLAS whose functions send the interrupt of a user, the n-th of them, before or after their work."""
 
