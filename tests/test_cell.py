@@ -61,7 +61,7 @@ def store_and_recall(memory, keys, values):
 
 @pytest.mark.parametrize("rule", [Ridge(), Ridge(alpha=1.0), RecursiveLeastSquares(alpha=1.0)], ids=str)
 @pytest.mark.parametrize("n", [1, 300])
-def test_an_exception_between_two_sums_makes_the_memory_refuse_for_good(rule, n, monkeypatch):
+def test_an_exception_between_two_sums_makes_the_memory_refuse_for_good(rule, n, monkeypatch, tmp_path):
     memory = AssociativeMemory(8, 2, rule=rule)
     memory.store(KEYS[:20], VALUES[:20])
     memory.recall(KEYS[:1])
@@ -81,10 +81,11 @@ def test_an_exception_between_two_sums_makes_the_memory_refuse_for_good(rule, n,
         memory.copy,
         memory.freeze,
         lambda: memory.weights,
-        lambda: memory.save("/nonexistent/folder/memory"),
+        lambda: memory.save(tmp_path / "memory"),
     ):
         with pytest.raises(RuntimeError, match=r"cut off halfway by MemoryError.*new memory"):
             call()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["hebbian", "delta"])
