@@ -24,7 +24,7 @@ from assocmem.rules.solve import (
 )
 
 N_PROBES = 8  # random vectors that measure an inverse
-CAUTION = 4.5  # times an estimated error, as a bound
+CAUTION = 5  # times an estimated error, as a bound
 TAKEN_BACK = 3  # times that a shift is taken back where a bound is estimated
 VERIFYING_SHIFT = 1e-10  # below which what was deleted is not looked for: rounding would be taken for it
 

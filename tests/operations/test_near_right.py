@@ -18,7 +18,7 @@ LOADS = (0.1, 0.5, 0.9, 0.99, 1.2, 2.0)
 SHARES = (0.0, 1e-12, 1e-8, 1e-4, 1e-2, 1.0)
 FLOOR = {"float64": 1e-8, "float32": 1e-4}  # rounding, next to the largest recall
 MOST_LOST = 1e-3  # rounding that may be, if the bound says so
-TIMES = 11  # about as much, at most, as the error of what was given may be amplified
+TIMES = 10  # as much as the error of what was given may be amplified
 
 
 def a_little(size, *, add=False):
