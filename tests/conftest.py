@@ -29,6 +29,6 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(compiled_loops()))
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile(
-    "assocmem", deadline=None, derandomize=True, max_examples=15, suppress_health_check=[HealthCheck.too_slow]
+    "assocmem", deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("assocmem")

@@ -319,7 +319,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=50, stateful_step_count=40)
+TestLife.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 class Settling(RuleBasedStateMachine):
