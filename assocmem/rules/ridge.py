@@ -190,7 +190,9 @@ class Ridge(LeastSquaresRule):
         alpha = float(self.alpha) if self.query_cosine is None else level * self._penalty_per_pair(state.shape)
         if EPS_SINGLE * size / rank > SINGLE_PRECISION * alpha:  # as much as rounds equal eigenvalues is too much
             return False
-        return bool(REPEATED * past * sums.noise + single_noise(features) <= SINGLE_PRECISION * alpha)
+        room = SINGLE_PRECISION * alpha - REPEATED * past * sums.noise
+        # An eighth of the rows tells cheaply where the whole block would not fit either.
+        return bool(single_noise(features[::8]) <= room and single_noise(features) <= room)
 
     def error_bound(self, state: State, weights: NDArray[Any]) -> float | None:
         """Bound the rounding of the solution; None for penalties per output."""
