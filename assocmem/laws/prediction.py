@@ -53,7 +53,7 @@ def predicted_error(
         Cosine of query and stored key.
     kind : {"sign", "gaussian", "onehot"}
         Share of wrong signs of ±1 values, mean squared error of values of variance 1, or share of wrong classes
-        among value_dim one-hot outputs.
+        among value_dim one-hot outputs, with random labels.
     key_dim, expansion, value_dim : int
         Sizes of the memory; key_dim counts a bias.
     penalty : float
@@ -76,17 +76,18 @@ def predicted_error(
     if found is None:
         return math.nan
     law, shares = found
-    errors = errors_of(law.scaled(feature_correlation(key_dim, expansion)), kind, value_dim)
+    rank = key_dim + expansion * 2 ** (key_dim - 1).bit_length()
+    errors = errors_of(law.scaled(feature_correlation(key_dim, expansion)), kind, value_dim, max(load * rank, 1.0))
     return float(np.sum(errors * np.asarray(shares)))
 
 
-def errors_of(law: Recalled, kind: str, value_dim: int) -> Array:
-    """Errors of a kind that a law gives, of the shape of the law."""
+def errors_of(law: Recalled, kind: str, value_dim: int, pairs: float) -> Array:
+    """Errors of a kind that a law gives, of the shape of the law; classes have random sizes, `pairs` altogether."""
     if kind == "gaussian":
         return law.mean_squared_error
     if kind == "sign":
         return law.sign_error
-    return law.wrong_class(value_dim) if value_dim > 1 else np.zeros(np.shape(law.mean))
+    return law.wrong_class(value_dim, pairs) if value_dim > 1 else np.zeros(np.shape(law.mean))
 
 
 @np.errstate(under="ignore")

@@ -15,11 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from assocmem.core import checks
-from assocmem.laws.channels import channel_bits, wrong_among
+from assocmem.laws.channels import channel_bits, wrong_among, wrong_among_random
 
 Array: TypeAlias = NDArray[np.float64]
 
-COVER_GARDNER_LIMIT: Final = 2.0  # ±1 values per weight that any linear readout can hold: Cover (1965), Gardner (1988)
+# ±1 values per weight that a linear readout can hold without an error: Cover (1965), Gardner (1988). With errors and
+# beyond load 2, bits per weight may exceed it (docs/theory.md).
+COVER_GARDNER_LIMIT: Final = 2.0
 
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -87,9 +89,9 @@ def feature_correlation(key_dim: int, expansion: int) -> float:
     """Mean square of the covariance of the features, tr C² / D: 1 if they were uncorrelated, more for m near d²/2.
 
     Two units whose rows have cosine c are correlated by a (c² − 1/d), a = (1/π)/(1 − 2/π), for keys of a given norm:
-    all units together see only the d (d + 1)/2 products of key coordinates. Rows of one block are orthogonal, those
-    of different blocks have E (c² − 1/d)² = 2 (d − 1)/(d² (d + 2)). Crosstalk has this many times the variance of the
-    asymptotic laws; `prediction` multiplies by it.
+    the part of |z| of degree 2, a share a of its variance, lies in the d (d + 1)/2 products of key coordinates. Rows of
+    one block are orthogonal, those of different blocks have E (c² − 1/d)² = 2 (d − 1)/(d² (d + 2)). Crosstalk has this
+    many times the variance of the asymptotic laws; `prediction` multiplies by it.
 
     Parameters
     ----------
@@ -179,23 +181,31 @@ class Recalled:
         return np.asarray(self.shortfall**2 + self.variance)
 
     @np.errstate(under="ignore")
-    def wrong_class(self, n_classes: ArrayLike) -> Array:
+    def wrong_class(self, n_classes: ArrayLike, pairs: float | None = None) -> Array:
         """Probability that another of C one-hot outputs is larger than the right one.
 
-        One-hot values of C equally likely classes have mean square 1/C, hence crosstalk of variance/C in every
-        output, uncorrelated between outputs since no two classes share a pair.
+        Only the pairs of a class reach its output: crosstalk of variance/C for classes of equal sizes, independent
+        between outputs since no two classes share a pair. Sizes of random labels fluctuate, and outputs of large
+        classes win more often.
 
         Parameters
         ----------
         n_classes : array, at least 2
-            Outputs that compete.
+            Outputs that compete; one number where `pairs` is given.
+        pairs : float, at least 1, optional
+            Pairs with random labels; None for classes of equal sizes.
 
         Examples
         --------
         >>> hebbian_law(load=1.0).wrong_class([2, 10, 100]).round(4)
         array([0.1587, 0.0761, 0.    ])
+        >>> round(float(hebbian_law(load=1.0).wrong_class(10, pairs=50)), 4)
+        0.0826
         """
-        return wrong_among(n_classes, self.signal * np.sqrt(np.asarray(n_classes, np.float64)), 1.0)
+        distance = self.signal * np.sqrt(np.asarray(n_classes, np.float64))
+        if pairs is None:
+            return wrong_among(n_classes, distance, 1.0)
+        return wrong_among_random(int(checks.as_array("n_classes", n_classes, 2, _LARGEST)), distance, pairs)
 
 
 @np.errstate(under="ignore")
@@ -357,7 +367,9 @@ def best_penalty(load: ArrayLike, kappa: ArrayLike, gap: ArrayLike | None = None
 
 @np.errstate(under="ignore")
 def bits_per_weight(load: ArrayLike, law: Recalled) -> Array:
-    """Bits of ±1 values that recall returns per weight: load · (1 − H₂(sign error)).
+    """Bits of ±1 values that the signs of recalls tell per weight: load · (1 − H₂(sign error)).
+
+    The size of a recall, which says how sure its sign is, is not used.
 
     Parameters
     ----------
@@ -369,7 +381,7 @@ def bits_per_weight(load: ArrayLike, law: Recalled) -> Array:
     Returns
     -------
     array
-        Bits per weight; its share of the best possible is this over `COVER_GARDNER_LIMIT`.
+        Bits per weight; `COVER_GARDNER_LIMIT` is the most without errors.
 
     References
     ----------

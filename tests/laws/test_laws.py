@@ -167,6 +167,28 @@ def test_one_hot_of_two_is_a_sign() -> None:
     np.testing.assert_allclose(law.wrong_class(2), law.sign_error, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("classes", "pairs", "distance"), [(20, 60, 3.0), (3, 30, 2.0), (200, 400, 4.5)])
+def test_classes_of_random_sizes_are_what_simulation_finds(classes: int, pairs: int, distance: float) -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.multinomial(pairs, np.full(classes, 1 / classes), size=40_000)
+    outputs = np.sqrt(sizes * classes / pairs) * rng.standard_normal(sizes.shape)
+    outputs[:, 0] += distance
+    found = float(channels.wrong_among_random(classes, distance, pairs))
+    assert found == pytest.approx(np.mean(outputs.argmax(axis=1) != 0), abs=0.008)
+    equal = float(channels.wrong_among(classes, distance, 1.0))
+    assert classes == 3 or found > equal + 0.01
+
+
+@settings(max_examples=50, deadline=None)
+@given(classes=st.integers(2, 10**6), distance=st.floats(0, 20), pairs=st.floats(1, 1e15))
+def test_random_sizes_end_at_equal_ones(classes: int, distance: float, pairs: float) -> None:
+    found = channels.wrong_among_random(classes, distance, pairs)
+    assert 0 <= found <= 1
+    equal = channels.wrong_among(classes, distance, 1.0)
+    assert channels.wrong_among_random(classes, distance, 1e15 * classes) == pytest.approx(equal, rel=1e-6, abs=1e-300)
+    assert channels.wrong_among_random(2, distance, pairs) == pytest.approx(channels.wrong_among(2, distance, 1.0))
+
+
 @settings(max_examples=100, deadline=None)
 @given(load=st.floats(1e-3, 10), rate=st.floats(0.01, 2), share=st.floats(0, 1), kappa=st.floats(0, 1))
 def test_delta_law_is_bounded_by_its_ends(load: float, rate: float, share: float, kappa: float) -> None:
@@ -188,6 +210,7 @@ def test_delta_law_is_bounded_by_its_ends(load: float, rate: float, share: float
         (lambda: laws.feature_cosine(0.5, 0, 1), "key_dim must be .*got 0"),
         (lambda: laws.delta_law(1.0, 2.0), "age holds 2.0"),
         (lambda: laws.hebbian_law(1.0).wrong_class(1), "n_classes must hold numbers in .*got 1.0"),
+        (lambda: laws.hebbian_law(1.0).wrong_class(3, pairs=0.0), "pairs must be .*got 0.0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(call, message: str) -> None:
