@@ -65,8 +65,8 @@ def antipodal_error(
     """Error of a ridge memory that stored n antipodal pairs of keys, x and −x, with unrelated values.
 
     Only the odd part of the features distinguishes x from −x, and it has d dimensions for every expansion: exact up to
-    n = d, and beyond it a share (1 − d/n)/2 of the squared values is lost. With a bias the keys are not antipodal,
-    and 2n pairs are exact up to the rank.
+    n = d, and beyond it a share (max(0, 1 − d/n) + max(0, 1 − m/n))/2 of the squared values is lost, the second term
+    by the even part of m dimensions. With a bias the keys are not antipodal, and 2n pairs are exact up to the rank.
 
     Parameters
     ----------

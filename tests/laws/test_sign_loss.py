@@ -72,3 +72,8 @@ def test_antipodal_keys_collapse_beyond_d_and_a_bias_cures_it(n_pairs: int) -> N
     law = np.sqrt(max(0.0, 1 - 64 / n_pairs) / 2)
     assert signs.antipodal_error(n_pairs) == pytest.approx(law, abs=0.03)
     assert signs.antipodal_error(n_pairs, bias=1.0) < 1e-4
+
+
+def test_beyond_m_antipodal_pairs_lose_part_of_the_even_values_too() -> None:
+    odd, even = 1 - 64 / 320, 1 - 256 / 320
+    assert signs.antipodal_error(320) == pytest.approx(np.sqrt((odd + even) / 2), abs=0.01)
