@@ -105,7 +105,8 @@ def _draw_bits(axis: Axes, table: CapacityTable, labels: Sequence[str], cosine: 
         bits = [point.bits_per_weight for point in points]
         axis.plot([point.load for point in points], bits, marker=marker, linestyle=dashes, color=colour, label=label)
     axis.axhline(2.0, color="0.4", linewidth=1)
-    axis.annotate("Cover–Gardner limit", (0.02, 1.94), xycoords=("axes fraction", "data"), fontsize=8, va="top")
+    label = "Cover–Gardner limit without errors"
+    axis.annotate(label, (0.02, 1.94), xycoords=("axes fraction", "data"), fontsize=8, va="top")
     axis.set(title=f"bits recalled, query cosine {cosine:g}", xlabel="load N / D", ylabel="bits per weight")
 
 
