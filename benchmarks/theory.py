@@ -250,6 +250,20 @@ def _odd_part(keys: Array, expansion: int, load: float, cosine: float, seed: int
     return [float(np.mean(recalled * values < 0)) for recalled in (one, either, memory.recall(queries))]
 
 
+def lengths(cosine: float = 0.9, loads: Sequence[float] = (0.1, 0.25, 0.5)) -> str:
+    """Wrong signs of queries at a cosine to keys as they are, of different lengths, and to the same of length 1."""
+    rows = []
+    for name, read in KEY_SETS().items():
+        keys = read(np.random.default_rng(0))
+        for kind, rows_of in (
+            ("as they are", keys),
+            ("of length 1", keys / np.linalg.norm(keys, axis=1, keepdims=True)),
+        ):
+            wrong = [np.mean([_odd_part(rows_of, 1, load, cosine, seed)[0] for seed in range(3)]) for load in loads]
+            rows.append([f"{name}, {kind}", *(f"{error:.4f}" for error in wrong)])
+    return table(["keys", *(f"load {load:g}" for load in loads)], rows)
+
+
 def main() -> None:
-    for name in (codewords, classes, finite_size, whitening, whitened_or_not, odd_part):
+    for name in (codewords, classes, finite_size, whitening, whitened_or_not, odd_part, lengths):
         print(f"{(name.__doc__ or '').strip()}\n\n{name()}\n", flush=True)
