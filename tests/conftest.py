@@ -25,10 +25,15 @@ def compiled_loops() -> Path:
 
 os.environ.setdefault("NUMBA_CACHE_DIR", str(compiled_loops()))
 
-# The same examples in every run, and no deadlines, since the first example compiles.
+# The same examples in every run, and no deadlines, since the first example compiles; runs that compare versions take
+# fewer (noxfile.py).
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile(
-    "assocmem", deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+    "assocmem",
+    deadline=None,
+    derandomize=True,
+    max_examples=int(os.environ.get("ASSOCMEM_EXAMPLES", "25")),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("assocmem")

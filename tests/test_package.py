@@ -1,10 +1,15 @@
 """What importing the package may cost, and that nothing it says about itself is stale."""
 
+import configparser
+import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import assocmem
+
+ROOT = Path(__file__).parent.parent
 
 PROBE = """
 import sys
@@ -32,3 +37,15 @@ def test_version():
 def test_every_public_name_exists_and_is_documented():
     for name in assocmem.__all__:
         assert getattr(assocmem, name).__doc__
+
+
+def test_the_citation_is_of_this_version():
+    """With the keys that the Citation File Format 1.2.0 requires."""
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    fields = dict(re.findall(r"^([a-z-]+): *(.*)$", text, re.MULTILINE))
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert fields.keys() >= {"cff-version", "message", "title", "authors", "abstract", "keywords"}
+    assert fields["cff-version"] == "1.2.0"
+    assert fields["version"] == setup["metadata"]["version"]
+    assert fields["license"] == setup["metadata"]["license"]

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import dataclasses
+import importlib
 import math
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, astuple, dataclass, fields
-from io import StringIO
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from assocmem import laws
-from assocmem.core import checks, files
-from assocmem.laws.prediction import KINDS, bits_of, predicted_error
+from assocmem import __version__, laws
+from assocmem.capacity.tables import CapacityTable, Point, with_prediction
+from assocmem.core import checks
+from assocmem.laws.prediction import KINDS, bits_of
 from assocmem.memory import AssociativeMemory
-from assocmem.rules import Rule, as_rule
+from assocmem.rules import RULES, Rule, as_rule
 
 CONFIDENCE: Final = 0.99
 
@@ -34,124 +33,10 @@ EXACT = 1e-12
 
 
 @dataclass(frozen=True)
-class Point:
-    """One row of a capacity table: a measured error with its interval, and the predicted error.
-
-    Parameters
-    ----------
-    rule : str
-        Label of the rule: its name, or its configuration where that is not the default.
-    kind : str
-        "sign", "gaussian" or "onehot".
-    load : float
-        N / D.
-    n_pairs : int
-        N.
-    query_cosine : float
-        Cosine of the queries to the stored keys.
-    trials : int
-        Memories measured.
-    penalty : float
-        The relative penalty α / (D · mean ‖x‖²), averaged over the trials; NaN for rules without one.
-    measured : float
-        Share of wrong signs ("sign"), mean squared error ("gaussian") or share of wrong classes ("onehot").
-    low, high : float
-        Interval of the measured error, of confidence 99 %.
-    predicted : float
-        The error by the law; NaN where none is known.
-    bits_per_weight : float
-        Information that the recalled values carry about the stored ones; NaN for Gaussian values.
-    share_of_limit : float
-        The same as a share of the limit of Cover and Gardner, 2 bits per weight.
-    """
-
-    rule: str
-    kind: str
-    load: float
-    n_pairs: int
-    query_cosine: float
-    trials: int
-    penalty: float
-    measured: float
-    low: float
-    high: float
-    predicted: float
-    bits_per_weight: float
-    share_of_limit: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the interval contains the prediction."""
-        return self.low <= self.predicted <= self.high
-
-
-@dataclass(frozen=True)
-class CapacityTable:
-    """Measured points, as `measure` returns them; ``+`` concatenates tables."""
-
-    points: tuple[Point, ...]
-
-    def __add__(self, other: CapacityTable) -> CapacityTable:
-        return CapacityTable(self.points + other.points)
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def agreement(self, *rules: str) -> float:
-        """Share of the intervals that contain the prediction, over rules whose labels have these prefixes, or all."""
-        judged = [point.agrees for point in self.points if not math.isnan(point.predicted) and _named(point, rules)]
-        return float(np.mean(judged)) if judged else math.nan
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table, every number with all its digits, to a file that is replaced if it exists.
-
-        Parameters
-        ----------
-        path : path ending in .csv or .json
-            JSON is a list of objects, with null for NaN.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "capacity.csv")
-        >>> measure("hebbian", key_dim=8, loads=[0.5], query_cosines=[1.0], trials=2).save(path)
-        >>> path.read_text(encoding="utf-8")[:22]
-        'rule,kind,load,n_pairs'
-        """
-        formats = {".csv": self._csv, ".json": self._json}
-        suffix = Path(path).suffix
-        if suffix not in formats:
-            raise ValueError(f"the name of a table must end in .csv or .json, got {os.fspath(path)!r}")
-        with files.replacing(Path(path)) as temporary:
-            Path(temporary).write_text(formats[suffix](), encoding="utf-8")
-
-    def _csv(self) -> str:
-        text = StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Point))
-        writer.writerows(astuple(point) for point in self.points)
-        return text.getvalue()
-
-    def _json(self) -> str:
-        rows = [
-            {name: None if isinstance(entry, float) and math.isnan(entry) else entry for name, entry in row.items()}
-            for row in map(asdict, self.points)
-        ]
-        return json.dumps(rows, indent=1, allow_nan=False)
-
-
-def _named(point: Point, rules: Sequence[str]) -> bool:
-    return not rules or any(point.rule.lower().startswith(rule) for rule in rules)
-
-
-# ------------------------------------------------------------------------------------------------------ measuring
-
-
-@dataclass(frozen=True)
 class _Trial:
     """Configuration of one trial: a memory, the pairs it stores and the queries."""
 
-    rule: str | Rule
+    rule: Rule
     key_dim: int
     value_dim: int
     expansion: int
@@ -326,7 +211,7 @@ def measure(
     seed : int
         The same seed gives the same table, with any number of processes.
     processes : int
-        Trials run side by side.
+        Trials run side by side, each with one BLAS thread where threadpoolctl is installed.
     progress : function (trials done, all trials), optional
         Called after every trial.
 
@@ -347,19 +232,21 @@ def measure(
     cosines = tuple(checks.as_number("query_cosine", cosine, 0.0, 1.0) for cosine in query_cosines)
     trials, queries = checks.as_size("trials", trials, 2), checks.as_size("queries", queries)
     seed = checks.as_size("seed", seed, 0)
-    rank = AssociativeMemory(key_dim, 1, expansion=expansion, rule=rule, whiten=whiten, dtype=dtype).rank
+    rule = as_rule(rule)
+    label = label_of(rule)
+    like = AssociativeMemory(key_dim, value_dim, expansion=expansion, rule=rule, whiten=whiten, dtype=dtype)
     todo = [
         _Trial(
             rule=rule,
-            key_dim=key_dim,
-            value_dim=checks.as_size("value_dim", value_dim),
-            expansion=expansion,
-            n_pairs=max(1, round(load * rank)),
+            key_dim=like.key_dim,
+            value_dim=like.value_dim,
+            expansion=like.features.expansion,
+            n_pairs=max(1, round(load * like.rank)),
             query_cosines=cosines,
             kind=checks.as_choice("kind", kind, KINDS),
             queries=queries,
-            whiten=whiten,
-            dtype=dtype,
+            whiten=like.features.whiten,
+            dtype=like.dtype.name,
             seed=(seed, index, trial),
         )
         for index, load in enumerate(load_list)
@@ -373,7 +260,7 @@ def measure(
     points = [
         point
         for first in range(0, len(todo), trials)
-        for point in _points(todo[first], rank, results[first : first + trials])
+        for point in _points(todo[first], label, like.rank, results[first : first + trials])
     ]
     return CapacityTable(tuple(points))
 
@@ -383,27 +270,36 @@ def _run_all(todo: list[_Trial], processes: int) -> Iterator[tuple[list[float], 
         yield from map(_run, todo)
         return
     # Spawned and not forked: a fork copies the locks of running BLAS and numba threads, but not the threads.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), one_blas_thread) as pool:
         yield from pool.map(_run, todo)
 
 
-def _points(trial: _Trial, rank: int, results: list[tuple[list[float], float, int]]) -> Iterator[Point]:
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Limit BLAS to one thread, from this call to the end of a `with` block; no limit without threadpoolctl.
+
+    The products of a trial are small: where processors are shared with other programs, threads of BLAS that wait for
+    each other take several times as long.
+    """
+    try:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+    except ImportError:
+        return nullcontext()
+    limits: AbstractContextManager[object] = threadpoolctl.threadpool_limits(1, user_api="blas")
+    return limits
+
+
+def _points(trial: _Trial, label: str, rank: int, results: list[tuple[list[float], float, int]]) -> Iterator[Point]:
     """Summarise the trials of one load, cosine by cosine."""
-    load, rule = trial.n_pairs / rank, as_rule(trial.rule)
+    load = trial.n_pairs / rank
     penalty = float(np.mean([result[1] for result in results]))
     judged = sum(result[2] for result in results)
-    sizes = {"key_dim": trial.key_dim, "expansion": trial.expansion, "value_dim": trial.value_dim}
     for index, cosine in enumerate(trial.query_cosines):
         errors = [result[0][index] for result in results]
         low, high = interval(errors, judged, counts=trial.kind != "gaussian")
-        predicted = math.nan
-        if trial.whiten:
-            given = 0.0 if math.isnan(penalty) else penalty
-            predicted = predicted_error(rule, load, cosine, trial.kind, penalty=given, **sizes)
         measured = float(np.mean(errors))
         bits = bits_of(trial.kind, load, measured, trial.value_dim)
-        yield Point(
-            rule=label_of(rule),
+        point = Point(
+            rule=label,
             kind=trial.kind,
             load=load,
             n_pairs=trial.n_pairs,
@@ -413,12 +309,24 @@ def _points(trial: _Trial, rank: int, results: list[tuple[list[float], float, in
             measured=measured,
             low=low,
             high=high,
-            predicted=predicted,
+            predicted=math.nan,
             bits_per_weight=bits,
             share_of_limit=bits / laws.COVER_GARDNER_LIMIT,
+            key_dim=trial.key_dim,
+            expansion=trial.expansion,
+            rank=rank,
+            value_dim=trial.value_dim,
+            whiten=trial.whiten,
+            dtype=trial.dtype,
+            queries=trial.queries,
+            seed=trial.seed[0],
+            version=__version__,
         )
+        yield with_prediction(point, trial.rule)
 
 
 def label_of(rule: Rule) -> str:
-    """Name a rule, and its configuration where it is not the default one."""
-    return rule.name if rule == as_rule(rule.name) else repr(rule)
+    """Name a rule, registered or not; its configuration where that is not the default or the name is another's."""
+    is_default = all(getattr(rule, entry.name) == entry.default for entry in dataclasses.fields(rule))  # type: ignore[arg-type]
+    is_its_name = RULES.get(rule.name, type(rule)) is type(rule)
+    return rule.name if is_default and is_its_name else repr(rule)

@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from assocmem.capacity import CapacityTable, Point, antipodal_error, measure, plan, sign_report
-from assocmem.capacity.measuring import label_of
+from assocmem.capacity import CapacityTable, Point, measure, plan
+from assocmem.capacity.measuring import label_of, one_blas_thread
+from assocmem.capacity.signs import SignPoint, measure_antipodal, measure_signs, predicted_signs
+from assocmem.capacity.tables import predicted_curves, save_rows
 from assocmem.commands.terminal import pairs_table, plain_table, progress_bar
-from assocmem.core import files
+from assocmem.core import checks, files
 from assocmem.laws import sign_loss
-from assocmem.memory import AssociativeMemory
 from assocmem.rules import Ridge, Rule, as_rule
 
 # Largest summary that fits on a screen of 80 columns and 24 lines.
@@ -25,10 +26,16 @@ SUMMARY_RULES: Final = 5
 SUMMARY_LOADS: Final = 7
 SUMMARY_COSINES: Final = 2
 
+FORMATS: Final = ("png", "pdf", "svg")
+
 ERRORS: Final = {"sign": "share of wrong signs", "gaussian": "mean squared error", "onehot": "share of wrong classes"}
 
 DEFAULT_RULES = "hebbian,delta,ridge,ridge@0.9,rls"
 DEFAULT_LOADS = "0.05,0.1,0.2,0.4,0.6,0.8,0.9,1.1,1.25,1.5,2"
+
+SIGN_EXPANSIONS: Final = (1, 2, 4, 8)
+SIGN_LOADS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 1.1, 1.5, 2.0)
+SIGN_LOAD: Final = 0.5  # of the printed table, and of the panels over the expansion
 
 
 def _numbers(name: str, text: str) -> list[float]:
@@ -56,18 +63,17 @@ def capacity_command(
     queries: Annotated[int, typer.Option(help="Pairs queried in every memory.")] = 1024,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     seed: Annotated[int, typer.Option(help="The same seed gives the same table.")] = 0,
-    processes: Annotated[int, typer.Option(help="Trials that run in parallel.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for capacity.csv, .json and .png.")] = Path(),
+    processes: Annotated[int, typer.Option(help="Trials that run in parallel, each with one BLAS thread.")] = 1,
+    picture: Annotated[str, typer.Option("--format", help="Of the picture: png, pdf or svg.")] = "png",
+    out: Annotated[Path, typer.Option(help="Folder for capacity.csv, .json, -curves.csv and the picture.")] = Path(),
 ) -> None:
     """Measure recall errors against load and compare them with the predicted ones."""
     from assocmem.commands.capacity_plots import capacity_figure, save_figure  # before the work: matplotlib may lack
 
     chosen = {text.strip(): _rule_of(text) for text in rules.split(",")}
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("capacity.csv", "capacity.json", "capacity.png"):
-        files.target_of(out / name)
+    outputs = _outputs("capacity", picture, out)
     table = CapacityTable(())
-    with progress_bar() as progress:
+    with progress_bar() as progress, one_blas_thread():
         task = progress.add_task("", total=None)
         for name, rule in chosen.items():
             progress.reset(task, description=name)
@@ -86,13 +92,23 @@ def capacity_command(
                 processes=processes,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
-    by_label = {label_of(rule): rule for rule in chosen.values()}
-    figure = capacity_figure(table, by_label, key_dim=key_dim, expansion=expansion, value_dim=value_dim)
-    table.save(out / "capacity.csv")
-    table.save(out / "capacity.json")
-    save_figure(figure, out / "capacity.png")
+    curves = predicted_curves(table, {label_of(rule): rule for rule in chosen.values()})
+    figure = capacity_figure(table, curves)
+    for path, rows in zip(outputs[:-1], (table, table, curves), strict=True):
+        rows.save(path)
+    save_figure(figure, outputs[-1])
     _print_summary(table, chosen)
-    print(f"{len(table)} rows in capacity.csv and capacity.json, curves in capacity.png; folder: {out}")
+    print(f"{len(table)} rows in capacity.csv and .json, curves in capacity-curves.csv and .{picture}; folder: {out}")
+
+
+def _outputs(stem: str, picture: str, folder: Path) -> list[Path]:
+    """Return the files to write, rows, the same as JSON, curves and picture, or refuse before any work."""
+    checks.as_choice("--format", picture, FORMATS)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in (f"{stem}.csv", f"{stem}.json", f"{stem}-curves.csv", f"{stem}.{picture}")]
+    for path in paths:
+        files.target_of(path)
+    return paths
 
 
 def _print_summary(table: CapacityTable, rules: Mapping[str, Rule]) -> None:
@@ -160,29 +176,51 @@ def _readable(entry: object) -> str:
 
 def sign_loss_command(
     key_dim: Annotated[int, typer.Option(help="Length d of a key.")] = 64,
+    trials: Annotated[int, typer.Option(help="Memories for every rule, expansion and load.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of keys, values and projection.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for sign-loss.png.")] = Path(),
+    picture: Annotated[str, typer.Option("--format", help="Of the picture: png, pdf or svg.")] = "png",
+    out: Annotated[Path, typer.Option(help="Folder for sign-loss.csv, .json, -curves.csv and the picture.")] = Path(),
 ) -> None:
     """Report the bits of sign that aligned weights lose, and how a bias recovers antipodal keys."""
     from assocmem.commands.capacity_plots import save_figure, sign_loss_figure
 
     if key_dim < 2:
         raise ValueError(f"--key-dim must be at least 2, got {key_dim}")
-    out.mkdir(parents=True, exist_ok=True)
-    files.target_of(out / "sign-loss.png")
-    expansions = (1, 2, 4, 8)
-    aligned = [_aligned(key_dim, expansion, seed) for expansion in expansions]
+    checks.as_size("--trials", trials, 2)
+    outputs = _outputs("sign-loss", picture, out)
     pairs = sorted({max(1, round(key_dim * share)) for share in (0.5, 0.8, 1.0, 1.1, 1.25, 1.5, 2.0, 2.4)})
-    antipodal = [
-        (n, antipodal_error(n, key_dim, seed=seed), antipodal_error(n, key_dim, bias=1.0, seed=seed)) for n in pairs
-    ]
-    figure = sign_loss_figure(expansions, [entry[:2] for entry in aligned], antipodal, key_dim)
-    save_figure(figure, out / "sign-loss.png")
-    side_by_side = Table.grid(padding=(0, 4, 0, 0))
-    side_by_side.add_row(_aligned_table(expansions, aligned), _antipodal_table(antipodal))
-    console = Console()
-    console.print(_loss_table(), side_by_side, sep="\n")
-    print(f"d = {key_dim}; picture: {out / 'sign-loss.png'}")
+    trained, antipodal = _measured_signs(key_dim, pairs, trials, seed)
+    points = [point for found in (*trained.values(), *antipodal.values()) for point in found]
+    curves = predicted_signs(key_dim, range(1, max(SIGN_EXPANSIONS) + 1), range(pairs[0], pairs[-1] + 1))
+    figure = sign_loss_figure(points, curves, SIGN_LOAD)
+    for path, rows in zip(outputs[:-1], (points, points, curves), strict=True):
+        save_rows(path, SignPoint, rows)
+    save_figure(figure, outputs[-1])
+    side_by_side = Table.grid(padding=(0, 2, 0, 0))
+    side_by_side.add_row(_trained_table(trained[SIGN_LOAD]), _antipodal_table(*antipodal.values()))
+    Console().print(_loss_table(), side_by_side, sep="\n")
+    print(
+        f"d = {key_dim}; {len(points)} rows in sign-loss.csv and .json, curves in sign-loss-curves.csv and .{picture}"
+    )
+
+
+def _measured_signs(
+    key_dim: int, pairs: Sequence[int], trials: int, seed: int
+) -> tuple[dict[float, list[SignPoint]], dict[float, list[SignPoint]]]:
+    """Return the points of trained memories, load by load, and those of antipodal keys, bias by bias."""
+    cells = [(load, rule, k) for load in SIGN_LOADS for rule in ("hebbian", "ridge") for k in SIGN_EXPANSIONS]
+    trained: dict[float, list[SignPoint]] = {load: [] for load in SIGN_LOADS}
+    antipodal: dict[float, list[SignPoint]] = {0.0: [], 1.0: []}
+    with progress_bar() as progress, one_blas_thread():
+        task = progress.add_task("sign loss", total=len(cells) + len(antipodal) * len(pairs))
+        for load, rule, k in cells:
+            trained[load] += measure_signs(rule, load, key_dim=key_dim, expansion=k, trials=trials, seed=seed)
+            progress.advance(task)
+        for bias, found in antipodal.items():
+            for n in pairs:
+                found.append(measure_antipodal(n, bias, key_dim=key_dim, trials=trials, seed=seed))
+                progress.advance(task)
+    return trained, antipodal
 
 
 def _loss_table() -> Table:
@@ -195,29 +233,20 @@ def _loss_table() -> Table:
     return shown
 
 
-def _aligned_table(expansions: Sequence[int], aligned: Sequence[tuple[float, float, float]]) -> Table:
-    title = "aligned units, ridge at load 0.5"
-    shown = plain_table("expansion", "measured", "law", "bits lost", title=title, left=0)
-    for expansion, numbers in zip(expansions, aligned, strict=True):
-        shown.add_row(str(expansion), *(f"{number:.3f}" for number in numbers))
+def _trained_table(points: Sequence[SignPoint]) -> Table:
+    """Return rules and expansions at one load, as `measure_signs` gives them, three points each."""
+    shown = plain_table("rule", "k", "aligned", "law", "bits lost", "law", "wrong", title=f"load {SIGN_LOAD:g}")
+    for aligned, loss, wrong in zip(points[::3], points[1::3], points[2::3], strict=True):
+        numbers = aligned.measured, aligned.predicted, loss.measured, loss.predicted, wrong.measured
+        shown.add_row(aligned.rule, str(aligned.expansion), *(f"{number:.3f}" for number in numbers))
     return shown
 
 
-def _antipodal_table(antipodal: Sequence[tuple[int, float, float]]) -> Table:
+def _antipodal_table(plain: Sequence[SignPoint], biased: Sequence[SignPoint]) -> Table:
     shown = plain_table("pairs", "no bias", "bias 1", title="error, keys x and −x", left=0)
-    for n, plain, biased in antipodal:
-        shown.add_row(str(n), f"{plain:.4f}", f"{biased:.4f}")
+    for one, other in zip(plain, biased, strict=True):
+        shown.add_row(str(one.n_pairs // 2), f"{one.measured:.4f}", f"{other.measured:.4f}")
     return shown
-
-
-def _aligned(key_dim: int, expansion: int, seed: int) -> tuple[float, float, float]:
-    """Aligned share measured and by the law, and mean loss in bits, of a ridge memory at load 0.5."""
-    memory = AssociativeMemory(key_dim, 8, expansion=expansion, seed=seed)
-    rng = np.random.default_rng(seed)
-    n = memory.rank // 2
-    memory.store(rng.standard_normal((n, key_dim)), rng.standard_normal((n, 8)))
-    report = sign_report(memory)
-    return float(report.aligned.mean()), float(report.aligned_by_law.mean()), float(report.loss.mean())
 
 
 COMMANDS: Final[dict[str, Callable[..., None]]] = {

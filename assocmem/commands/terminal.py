@@ -38,6 +38,7 @@ def undelivered() -> OSError | None:
 def progress_bar() -> Progress:
     """Return a progress bar on stderr that is erased at its end, and is silent where stderr is no terminal."""
     console = Console(stderr=True)
+    console.quiet = not console.is_terminal  # before 15, rich ends also a disabled bar with an empty line
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 

@@ -103,18 +103,96 @@ def _nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 @np.errstate(under="ignore")
-def mean_sign_loss() -> float:
-    """Mean sign loss of independent Gaussian weights, in bits: 0.3634, where the bound is one half.
+def mean_sign_loss(even_over_odd: float = 1.0) -> float:
+    """Mean sign loss of units whose even and odd weights b = (w₊ + w₋)/2, a = (w₊ − w₋)/2 are independent Gaussians.
 
-    The ratio of two such weights is the tangent of a uniform angle, and half of the pairs are aligned.
+    Parameters
+    ----------
+    even_over_odd : float, at least 0
+        σ_b/σ_a; 1 are independent w₊ and w₋, for which the mean is 0.3634 bit and the bound one half.
+        `trained_ratio` gives that of a memory.
+
+    Returns
+    -------
+    float
+        Bits.
+
+    References
+    ----------
+    docs/theory.md, section "Sign loss".
 
     Examples
     --------
-    >>> round(mean_sign_loss(), 4)
-    0.3634
+    >>> [round(mean_sign_loss(ratio), 4) for ratio in (1.0, trained_ratio(64, 1), trained_ratio(64, 8))]
+    [0.3634, 0.5067, 0.9056]
     """
+    ratio = checks.as_number("even_over_odd", even_over_odd, 0.0, float(np.finfo(np.float64).max))
     nodes, weights = legendre.leggauss(400)
-    # Angles from 0 to π/4, the other half mirrors them; the cube crowds the nodes at 0, where the loss rises steeply.
     share = (nodes + 1) / 2
-    losses = sign_loss(np.tan(np.pi / 4 * share**3), 1.0)
-    return float(0.5 * (weights / 2) @ (losses * 3 * share**2))
+    # |a|/|b| · σ_b/σ_a is the tangent of a uniform angle from 0 to π/2, and the angles below `aligned` are aligned.
+    # With `left` up to there, the smaller weight is to the larger as sin(left) to sin(2 aligned − left). The cube
+    # crowds the nodes where `left` is 0 and the loss rises steeply.
+    aligned = np.arctan(ratio)
+    left = aligned * share**3
+    losses = sign_loss(np.sin(left), np.sin(2 * aligned - left))
+    return float(2 / np.pi * aligned * (weights / 2) @ (losses * 3 * share**2))
+
+
+def aligned_share(even_over_odd: float) -> float:
+    """Share of units whose weights have the same sign, (2/π) arctan(σ_b/σ_a), for the weights of `mean_sign_loss`."""
+    return float(2 / np.pi * np.arctan(even_over_odd))
+
+
+def trained_ratio(key_dim: int, expansion: int) -> float:
+    """Ratio σ_b/σ_a of the even and the odd weights of a trained memory: m / (d √(1 − 2/π)), 1.66 k where d = p.
+
+    For random keys, whitened features, and every rule that treats features of one variance alike.
+
+    Parameters
+    ----------
+    key_dim, expansion : int
+        As in `AssociativeMemory`; count a bias as one more key_dim.
+
+    References
+    ----------
+    docs/theory.md, section "Sign loss".
+
+    Examples
+    --------
+    >>> round(trained_ratio(64, 1), 3), round(trained_ratio(64, 8), 3)
+    (1.659, 13.271)
+    """
+    d = checks.as_size("key_dim", key_dim)
+    return float(_units(d, expansion) / (d * np.sqrt(1 - 2 / np.pi)))
+
+
+def antipodal_loss(n_pairs: int, key_dim: int, expansion: int) -> float:
+    """Relative error of a ridge memory of n antipodal pairs of keys, x and −x, with unrelated values.
+
+    Half of the squared values are odd in x, for which the d coordinates of the key are there, half are even, for which
+    the m units are: √((max(0, 1 − d/n) + max(0, 1 − m/n))/2).
+
+    Parameters
+    ----------
+    n_pairs : int
+        Antipodal pairs, 2n keys.
+    key_dim, expansion : int
+        As in `AssociativeMemory`, without a bias.
+
+    References
+    ----------
+    docs/theory.md, section "Sign loss".
+
+    Examples
+    --------
+    >>> [round(antipodal_loss(n, 64, 4), 3) for n in (64, 80, 320)]
+    [0.0, 0.316, 0.707]
+    """
+    n, d = checks.as_size("n_pairs", n_pairs), checks.as_size("key_dim", key_dim)
+    m = _units(d, expansion)
+    return float(np.sqrt((max(0.0, 1 - d / n) + max(0.0, 1 - m / n)) / 2))
+
+
+def _units(key_dim: int, expansion: int) -> int:
+    """Return m."""
+    return checks.as_size("expansion", expansion) << (key_dim - 1).bit_length()

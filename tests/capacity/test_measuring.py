@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import assocmem
 from assocmem import AssociativeMemory, CReLUFeatures, DeltaRule, Hebbian, RecursiveLeastSquares, Ridge, laws
 from assocmem.capacity import CapacityTable, interval, measure, noisy_keys, plan, predicted_error
+from assocmem.capacity.measuring import label_of, one_blas_thread
+from assocmem.capacity.tables import predicted_curves
 from assocmem.laws.prediction import pairs_within
+from tests.rules.outside_rule import DiagonalRidge
 
 
 @pytest.mark.parametrize(
@@ -69,6 +75,77 @@ def test_tables_are_saved_without_loss(tmp_path) -> None:
     assert len(table) == len(rows) == 8
     with pytest.raises(ValueError, match=r"must end in \.csv or \.json"):
         table.save(tmp_path / "table.xlsx")
+
+
+def test_a_row_says_how_to_measure_it_again() -> None:
+    table = small(seed=7, expansion=np.int64(2))
+    for point in table.points:
+        assert (point.key_dim, point.expansion, point.rank, point.value_dim, point.seed) == (16, 2, 48, 3, 7)
+    again = measure(
+        point.rule,
+        key_dim=point.key_dim,
+        value_dim=point.value_dim,
+        expansion=point.expansion,
+        loads=[0.5, 1.5],
+        kind=point.kind,
+        trials=point.trials,
+        queries=point.queries,
+        whiten=point.whiten,
+        dtype=point.dtype,
+        seed=point.seed,
+    )
+    assert again == table
+    assert {point.version for point in table.points} == {assocmem.__version__}
+
+
+def test_a_curve_passes_through_the_predictions_of_the_table() -> None:
+    rules = {"ridge": Ridge(), "hebbian": Hebbian()}
+    table = small(loads=[1.5, 0.5]) + measure("hebbian", key_dim=16, value_dim=3, loads=[0.5, 1.5], trials=2)
+    curves = predicted_curves(table, rules)
+    for point in table.points:
+        found = [
+            other.predicted
+            for other in curves.points
+            if (other.rule, other.query_cosine, other.load) == (point.rule, point.query_cosine, point.load)
+        ]
+        assert found == [point.predicted]
+    assert all(point.trials == 0 and np.isnan(point.measured) for point in curves.points)
+    assert np.isnan([point.predicted for point in predicted_curves(small(whiten=False), rules).points]).all()
+
+
+@dataclass(frozen=True)
+class Unregistered(DiagonalRidge):
+    name = "unregistered"
+
+
+@dataclass(frozen=True)
+class Namesake(DiagonalRidge):
+    name = "ridge"
+
+
+def test_a_rule_is_measured_before_it_is_registered() -> None:
+    options = {"key_dim": 16, "value_dim": 3, "loads": [0.5], "query_cosines": [1.0], "trials": 2}
+    (point,), (known,) = measure(Unregistered(), **options).points, measure(DiagonalRidge(), **options).points
+    assert (point.rule, known.rule) == ("unregistered", "diagonal")
+    assert point.measured == known.measured
+    assert label_of(Unregistered(alpha=2.0)) == "Unregistered(alpha=2.0)"
+    assert label_of(Namesake()) == "Namesake(alpha=1.0)"
+    assert label_of(Ridge()) == "ridge"
+
+
+def test_blas_has_one_thread_where_it_can_be_told(monkeypatch) -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+    before = threads()
+    with one_blas_thread():
+        assert set(threads()) == {1}
+    assert threads() == before
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with one_blas_thread():
+        assert threads() == before
 
 
 def test_a_stream_of_blocks_needs_no_table_of_all_pairs() -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from assocmem.capacity import measure
-from assocmem.commands import cli
+import assocmem
+from assocmem.capacity import measure, signs
+from assocmem.capacity.tables import predicted_curves
+from assocmem.commands import capacity, cli
 from assocmem.rules import Hebbian, Ridge
 
-PNG = b"\x89PNG"
+STARTS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 
 
 def run(*arguments: str) -> Result:
@@ -43,7 +45,11 @@ def test_capacity_prints_and_writes_what_it_measured(tmp_path: Path, kind: str) 
     ]
     for row in rows:
         assert f"{float(row['measured']):.3f}" in result.output
-    assert (tmp_path / "capacity.png").read_bytes()[:4] == PNG
+    assert (tmp_path / "capacity.png").read_bytes()[:4] == STARTS["png"]
+    curves = list(csv.DictReader((tmp_path / "capacity-curves.csv").read_text(encoding="utf-8").splitlines()))
+    assert curves[0].keys() == rows[0].keys()
+    assert {row["rank"] for row in rows + curves} == {"48"}
+    assert {row["version"] for row in rows + curves} == {assocmem.__version__}
 
 
 @pytest.mark.parametrize("cosines", ["1", "1,0.9,0.8"])
@@ -73,7 +79,8 @@ def test_the_pictures_have_their_labels() -> None:
     tables = [
         measure(rule, key_dim=16, value_dim=4, expansion=2, loads=[0.3, 0.8], trials=2) for rule in rules.values()
     ]
-    figure = capacity_plots.capacity_figure(tables[0] + tables[1], rules, key_dim=16, expansion=2, value_dim=4)
+    table = tables[0] + tables[1]
+    figure = capacity_plots.capacity_figure(table, predicted_curves(table, rules))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(rules)
     panels = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title() for axis in panels] == [
@@ -82,7 +89,14 @@ def test_the_pictures_have_their_labels() -> None:
         "bits recalled, query cosine 1",
     ]
     assert all(axis.get_xlabel() == "load N / D" and axis.get_ylabel() for axis in panels)
-    figure = capacity_plots.sign_loss_figure([1, 2], [(0.5, 0.5), (0.7, 0.7)], [(8, 0.0, 0.0), (20, 0.3, 0.0)], 16)
+    points = [
+        point
+        for rule in ("hebbian", "ridge")
+        for k in (1, 2)
+        for point in signs.measure_signs(rule, 0.5, key_dim=8, expansion=k, trials=2)
+    ]
+    points += [signs.measure_antipodal(9, bias, key_dim=8, trials=2) for bias in (0.0, 1.0)]
+    figure = capacity_plots.sign_loss_figure(points, signs.predicted_signs(8, [1, 2], [5, 9]), 0.5)
     assert all(
         axis.get_title() and axis.get_xlabel() and axis.get_ylabel() and axis.get_legend() for axis in figure.axes
     )
@@ -98,12 +112,32 @@ def test_plan_prints_its_answer_and_refuses_with_what_would_do() -> None:
     assert "no memory satisfies this" in words(refused.output)
 
 
-def test_sign_loss_shows_table_and_picture(tmp_path: Path) -> None:
-    result = run("sign-loss", "--key-dim", "16", "--out", str(tmp_path))
+@pytest.mark.parametrize("ending", list(STARTS))
+def test_pictures_have_the_format_asked_for(tmp_path: Path, ending: str) -> None:
+    rows = ("--loads", "0.5", "--cosines", "1", "--rules", "hebbian", "--trials", "2", "--key-dim", "8")
+    result = run("capacity", *rows, "--format", ending, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / f"capacity.{ending}").read_bytes().startswith(STARTS[ending])
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_sign_loss_prints_and_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "SIGN_LOADS", (0.5, 1.5))
+    result = run("sign-loss", "--key-dim", "16", "--trials", "2", "--seed", "3", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
     for figure in ("0.9471", "0.8662", "0.6343", "0.3749", "0.3634", "0.5000"):
         assert figure in result.output
-    assert (tmp_path / "sign-loss.png").read_bytes()[:4] == PNG
+    assert (tmp_path / "sign-loss.png").read_bytes()[:4] == STARTS["png"]
+    rows = list(csv.DictReader((tmp_path / "sign-loss.csv").read_text(encoding="utf-8").splitlines()))
+    curves = list(csv.DictReader((tmp_path / "sign-loss-curves.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == len(json.loads((tmp_path / "sign-loss.json").read_text(encoding="utf-8")))
+    assert {row["quantity"] for row in rows} == {"aligned units", "sign loss", "wrong signs", "antipodal error"}
+    assert {(row["seed"], row["version"], row["trials"]) for row in rows} == {("3", assocmem.__version__, "2")}
+    for row in rows:
+        assert float(row["low"]) <= float(row["measured"]) <= float(row["high"])
+        if row["quantity"] == "sign loss" and 0.4 < float(row["load"]) < 0.6:
+            assert f"{float(row['measured']):.3f}" in result.output
+    assert {row["trials"] for row in curves} == {"0"}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +147,10 @@ def test_sign_loss_shows_table_and_picture(tmp_path: Path) -> None:
         (("capacity", "--loads", "much"), "must be numbers with commas"),
         (("capacity", "--kind", "colour"), "got 'colour'"),
         (("capacity", "--rules", "ridge@2"), "query_cosine must be a number in (0, 1], got 2.0"),
+        (("capacity", "--format", "bmp"), "--format must be one of 'png', 'pdf', 'svg', got 'bmp'"),
         (("sign-loss", "--key-dim", "1"), "must be at least 2, got 1"),
+        (("sign-loss", "--format", "bmp"), "got 'bmp'"),
+        (("sign-loss", "--trials", "1"), "--trials must be an integer of at least 2, got 1"),
     ],
 )
 def test_wrong_options_are_refused_in_words(arguments: tuple[str, ...], message: str) -> None:

@@ -52,6 +52,25 @@ def test_the_mean_over_gaussian_weights() -> None:
     assert sign_loss.mean_sign_loss() < sign_loss.SIGN_LOSS_BOUND
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.02, 0.5, 1.0, 1.659, 13.3, 1e6])
+def test_the_mean_over_even_and_odd_parts_of_any_ratio(ratio: float) -> None:
+    odd, even = np.random.default_rng(1).standard_normal((2, 200_000)) * [[1.0], [ratio]]
+    plus, minus = even + odd, even - odd
+    losses = sign_loss.sign_loss(plus, minus)
+    assert abs(losses.mean() - sign_loss.mean_sign_loss(ratio)) < 5 * losses.std() / np.sqrt(losses.size) + 1e-9
+    assert np.mean(plus * minus > 0) == pytest.approx(sign_loss.aligned_share(ratio), abs=0.005)
+
+
+@pytest.mark.parametrize("rule", ["hebbian", "ridge"])
+@pytest.mark.parametrize(("key_dim", "expansion", "load"), [(64, 1, 0.5), (64, 4, 0.25), (48, 8, 0.5), (64, 2, 1.5)])
+def test_trained_weights_lose_what_the_law_says(rule: str, key_dim: int, expansion: int, load: float) -> None:
+    aligned, loss, wrong = signs.measure_signs(rule, load, key_dim=key_dim, expansion=expansion)
+    assert aligned.measured == pytest.approx(aligned.predicted, abs=0.03)
+    assert loss.measured == pytest.approx(loss.predicted, abs=0.03)
+    assert loss.measured > sign_loss.SIGN_LOSS_BOUND
+    assert wrong.measured == 0.0 or rule == "hebbian" or load > 1
+
+
 @pytest.mark.parametrize("expansion", [1, 2, 4, 8])
 def test_aligned_share_of_a_ridge_memory_follows_the_arctan_law(expansion: int) -> None:
     rng = np.random.default_rng(1)
@@ -69,11 +88,11 @@ def test_an_empty_memory_has_no_sign_report() -> None:
 
 @pytest.mark.parametrize("n_pairs", [60, 64, 80, 128])
 def test_antipodal_keys_collapse_beyond_d_and_a_bias_cures_it(n_pairs: int) -> None:
-    law = np.sqrt(max(0.0, 1 - 64 / n_pairs) / 2)
+    law = sign_loss.antipodal_loss(n_pairs, 64, 4)
     assert signs.antipodal_error(n_pairs) == pytest.approx(law, abs=0.03)
     assert signs.antipodal_error(n_pairs, bias=1.0) < 1e-4
 
 
-def test_beyond_m_antipodal_pairs_lose_part_of_the_even_values_too() -> None:
-    odd, even = 1 - 64 / 320, 1 - 256 / 320
-    assert signs.antipodal_error(320) == pytest.approx(np.sqrt((odd + even) / 2), abs=0.01)
+def test_antipodal_keys_beyond_the_units_lose_the_even_part_of_their_values_as_well() -> None:
+    assert signs.antipodal_error(320, value_dim=16) == pytest.approx(0.707, abs=0.02)
+    assert sign_loss.antipodal_loss(320, 64, 4) == pytest.approx(0.7071, abs=1e-4)
