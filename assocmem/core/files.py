@@ -60,8 +60,9 @@ def save(path: str | os.PathLike[str], kind: str, header: Mapping[str, Any], arr
 
 def _raise_system_error(error: Exception) -> None:
     """Raise the OSError that the library has put into words, if it is one."""
-    if (found := re.search(r"\(os error (\d+)\)", str(error))) is not None:
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
+    if (found := re.search(r"os error (\d+)\)|\bOs { code: (\d+)", str(error))) is not None:
+        code = int(found[1] or found[2])
+        raise OSError(code, os.strerror(code)) from None
 
 
 # -------------------------------------------------------------------------------------------- replacing a file
