@@ -199,7 +199,9 @@ class FrozenMemory(Fixed):
         workspace = self._take_workspace()
         low, high = checks.NORM_RANGE[self.dtype.name]
         exact = values if values.dtype == self.dtype else np.empty(values.shape, self.dtype)
-        for row, value in zip(self.features.centred(rows), exact, strict=True):
+        center = self.features.center
+        centred = rows if center is None else rows - center
+        for row, value in zip(centred, exact, strict=True):
             norm = recall_one(row, *workspace, value)
             if not low <= norm <= high:  # also where it is NaN
                 self.features.refuse_bad_keys(rows)

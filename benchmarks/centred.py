@@ -1,8 +1,8 @@
 """What `center=` is worth on real keys: wrong signs raw and centred, at the same noise, each at its best penalty.
 
-Random ±1 values are stored, and asked for with noisy keys. Noise is added to the keys as they are: Gaussian, as long as
-makes the cosine of query and raw key COSINE, so that the centred memory gets the same queries. Penalties are chosen in
-hindsight, for each memory its own.
+Random ±1 values are stored, and asked for with noisy keys, the same for both memories. The noise is Gaussian and of one
+size for all keys of a set: a query is at COSINE to a key of the typical distance from the mean, both without the mean.
+Penalties are chosen in hindsight, for each memory its own.
 """
 
 import time
@@ -25,9 +25,8 @@ HEADER = ["keys", "expansion", "pairs", "rank", "raw", "centred", "centred / raw
 
 
 def noisy(keys: Keys, rng: np.random.Generator) -> Keys:
-    """Keys with noise added, at COSINE to the keys."""
-    noise = rng.standard_normal(keys.shape) / np.sqrt(keys.shape[1])
-    return keys + np.sqrt(1 / COSINE**2 - 1) * np.linalg.norm(keys, axis=1, keepdims=True) * noise
+    """Keys with noise added, whose size is measured by how far keys are from their mean."""
+    return keys + np.sqrt(1 / COSINE**2 - 1) * np.sqrt(keys.var(axis=0).mean()) * rng.standard_normal(keys.shape)
 
 
 def wrong_signs(memory: AssociativeMemory, keys: Keys, values: Keys, queries: Keys) -> list[float]:
@@ -70,6 +69,6 @@ def main(mnist_folder: Path | None = None, words_file: Path | None = None) -> No
     """Print the table, for the large sets only if they are given."""
     start = time.perf_counter()
     print(machine())
-    print(f"wrong signs of ±1 values, queries at cosine {COSINE:g} to the raw keys, best penalty, {TRIALS} trials\n")
+    print(f"wrong signs of ±1 values, queries at cosine {COSINE:g} to typical keys, best penalty, {TRIALS} trials\n")
     print(table(HEADER, list(centring_rows(key_sets(mnist_folder, words_file)))))
     print(f"\n{time.perf_counter() - start:.0f} s")
