@@ -288,7 +288,7 @@ class AssociativeMemory(Inspected):
 
         For memories of patterns that are their own values. Patterns stored with ``store(patterns, patterns,
         query_cosine=0.8)`` are fixed points that attract keys from far away. The path of a key does not depend on the
-        keys beside it.
+        keys beside it. States are keys as they are given: a center is subtracted for each recall, not from them.
 
         Parameters
         ----------
