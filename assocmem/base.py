@@ -38,6 +38,7 @@ class Memory:
         rule: str | Rule = "ridge",
         whiten: bool = True,
         bias: float = 0.0,
+        center: ArrayLike | None = None,
         seed: int = 0,
         dtype: DTypeLike = "float64",
         ledger: bool = False,
@@ -46,7 +47,7 @@ class Memory:
         sizes = checks.as_size("key_dim", key_dim) + bool(bias), checks.as_size("expansion", expansion)
         shape = Shape(*sizes, bool(whiten), checks.as_size("value_dim", value_dim), checks.as_dtype(dtype))
         refuse_too_large(known, shape, known.cost(shape).state_bytes, "a memory")
-        features = CReLUFeatures(key_dim, expansion, whiten=whiten, bias=bias, seed=seed, dtype=dtype)
+        features = CReLUFeatures(key_dim, expansion, whiten=whiten, bias=bias, center=center, seed=seed, dtype=dtype)
         self._cell = Cell(features, known, shape.value_dim, ledger=bool(ledger))
 
     def _with(self: AnyMemory, cell: Cell) -> AnyMemory:
@@ -139,8 +140,8 @@ class Memory:
     def weights(self) -> NDArray[Any]:
         """The literal CReLU weights W₊ and W₋, (2, n_units, value_dim).
 
-        ``recall(x) == relu(z) @ weights[0] + relu(-z) @ weights[1] + norm(x) * offset`` with z = features.project(x)
-        and x extended by the bias, if there is one.
+        ``recall(key) == relu(z) @ weights[0] + relu(-z) @ weights[1] + norm(x) * offset`` with
+        z = features.project(key), and x the key without the center and extended by the bias, if there are any.
         """
         with np.errstate(under="ignore"):
             return self.features.unfold(self._cell.view().weights)[0]
@@ -154,7 +155,8 @@ class Memory:
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(key_dim={self.key_dim}, value_dim={self.value_dim}, expansion={self.expansion}, "
-            f"rule={self.rule}, n_stored={self.n_stored}, rank={self.rank}{', ledger=True' if self.ledger else ''})"
+            f"rule={self.rule}, {self.features.center_label}n_stored={self.n_stored}, rank={self.rank}"
+            f"{', ledger=True' if self.ledger else ''})"
         )
 
     def store(
@@ -182,7 +184,8 @@ class Memory:
             own value attracts keys around it (see `settle`). For keys of ±1, noise that flips a share s of the signs
             has cosine 1 − 2s. Uses the exact mean and covariance of the features; no copies are drawn. Rule "ridge"
             with a number for alpha. Keys of which every entry is 0 or one positive number, and both occur, are
-            refused: store 2x − 1 in place of patterns x of 0 and 1.
+            refused: store 2x − 1 in place of patterns x of 0 and 1. With a center, the keys of which this is said are
+            those without it.
         progress : callable, optional
             Called with the number of further pairs that are done, after every chunk; for example a bar's `update`.
             Nothing is stored before its last call has returned: if it raises, the memory is as it was, whatever the
@@ -200,7 +203,8 @@ class Memory:
         cosine = self._checked_cosine(query_cosine)
         key_table, value_table = self._checked_pairs(keys, values)
         if cosine != 1.0:
-            checks.refuse_zeros_and_ones((key_table[chunk] for chunk in self._chunks(key_table)), "query_cosine")
+            centred = (self.features.centred(key_table[chunk]) for chunk in self._chunks(key_table))
+            checks.refuse_zeros_and_ones(centred, "query_cosine")
         words = self._checked_ids(ids, len(key_table))
         self._cell.store_pairs(key_table, value_table, cosine, progress, words)
 
@@ -294,10 +298,10 @@ class Memory:
             return values
 
     def _recall_one(self, table: NDArray[Any]) -> NDArray[Any]:
-        rows = checks.to_dtype(table, self.dtype)
-        checks.refuse_bad_keys(rows, self.features.bias)
+        features = self.features
+        rows = features.centred_rows(table)
         value = np.empty(self.value_dim, self.dtype)
-        recall_folded(rows[0], *self.features.kernel_arguments, self._cell.view().weights, value)
+        recall_folded(rows[0], *features.kernel_arguments, self._cell.view().weights, value)
         return value
 
     def merge(self: AnyMemory, other: AnyMemory) -> AnyMemory:
@@ -397,7 +401,7 @@ class Memory:
 
     def _check_keys(self, table: NDArray[Any]) -> None:
         for chunk in self._chunks(table):
-            checks.refuse_bad_keys(checks.to_dtype(table[chunk], self.dtype), self.features.bias, chunk.start)
+            self.features.refuse_bad_keys(table[chunk], chunk.start)
 
     def _chunks(self, table: NDArray[Any]) -> Iterator[slice]:
         rows = self._cell.chunk_rows

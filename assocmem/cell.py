@@ -130,8 +130,9 @@ class Cell:
     def merged(self, other: Cell) -> Cell:
         """A new cell that holds the pairs of both, of one configuration and an additive rule."""
         self.rule.refuse_unless_additive("merge")
-        mine, theirs = ({"ledger": False, **cell.configuration()} for cell in (self, other))
-        different = [f"{name} ({mine[name]} and {theirs[name]})" for name in mine if mine[name] != theirs[name]]
+        mine, theirs = ({"ledger": False, "center": None, **cell.configuration()} for cell in (self, other))
+        told = [{**each, "center": each["center"] and "a vector"} for each in (mine, theirs)]
+        different = [f"{name} ({told[0][name]} and {told[1][name]})" for name in mine if mine[name] != theirs[name]]
         if different:
             raise ValueError(
                 f"the memories differ in {', '.join(different)}; build both with the same configuration and seed"
@@ -379,7 +380,7 @@ class Cell:
         buffer = np.empty((min(rows, len(keys)), self.shape.rank), self.shape.dtype)
         for start in range(0, len(keys), rows):
             part = checks.to_dtype(keys[start : start + rows], self.shape.dtype)
-            checks.refuse_bad_keys(part, self.features.bias, start)
+            self.features.refuse_bad_keys(part, start)
             yield slice(start, start + len(part)), self.features.fold_rows(part, buffer[: len(part)])
 
     def block(self, keys: NDArray[Any], values: NDArray[Any], ids: Words | None = None) -> Block:

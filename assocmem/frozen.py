@@ -183,7 +183,7 @@ class FrozenMemory(Fixed):
         rows, single = checks.as_rows("keys", keys, self.key_dim, self.dtype)
         if out is not None:
             checks.refuse_bad_out(out, (len(rows), self.value_dim), rows)
-            checks.refuse_bad_keys(rows, self.features.bias)  # all of them, before the first value is written
+            self.features.refuse_bad_keys(rows)  # all of them, before the first value is written
         values = np.empty((len(rows), self.value_dim), self.dtype) if out is None else out
         if self.method(len(rows)) == "gated":
             self._recall_gated(rows, values)
@@ -199,10 +199,12 @@ class FrozenMemory(Fixed):
         workspace = self._take_workspace()
         low, high = checks.NORM_RANGE[self.dtype.name]
         exact = values if values.dtype == self.dtype else np.empty(values.shape, self.dtype)
-        for row, value in zip(rows, exact, strict=True):
+        center = self.features.center
+        centred = rows if center is None else rows - center
+        for row, value in zip(centred, exact, strict=True):
             norm = recall_one(row, *workspace, value)
             if not low <= norm <= high:  # also where it is NaN
-                checks.refuse_bad_keys(rows, self.features.bias)
+                self.features.refuse_bad_keys(rows)
         if exact is not values:
             values[...] = exact
         self._workspaces.append(workspace)
@@ -219,7 +221,7 @@ class FrozenMemory(Fixed):
             return self.features.bias, signs, self.weights, self.scale, self.offset, scratch, projected, parts
 
     def _recall_folded(self, rows: NDArray[Any], values: NDArray[Any]) -> None:
-        checks.refuse_bad_keys(rows, self.features.bias)
+        self.features.refuse_bad_keys(rows)
         folded_weights, correction = self._folded_weights()
         # Few chunks: threads of BLAS that still look for work after a product slow the folding of the next.
         chunk_rows = max(1, 4 * CHUNK_BYTES // (self.features.rank * self.dtype.itemsize))
@@ -306,8 +308,7 @@ class FrozenMemory(Fixed):
             raise TypeError(f"mapped must be True or False, got {mapped!r}")
         header, arrays = files.load_raw(path, KIND, mapped=bool(mapped))
         try:
-            names = ("key_dim", "expansion", "whiten", "bias", "seed", "dtype")
-            features = CReLUFeatures(**{name: header[name] for name in names})
+            features = CReLUFeatures.of(header)
             layout = frozen_layout(features, checks.as_size("value_dim", header["value_dim"]), header["precision"])
         except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
             files.refuse_header(path, f"{type(error).__name__}: {error}")

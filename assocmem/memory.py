@@ -48,6 +48,11 @@ class AssociativeMemory(Inspected):
         literal CReLU memory.
     bias : float
         If not 0, every key is extended by this constant coordinate, so that x, −x and 2x can hold unrelated values.
+    center : (key_dim,), optional
+        Subtracted from every key, stored or asked for; take the mean of a sample, `sample.mean(axis=0)`, unless keys
+        have random directions. The memory is then that of keys − center without one, and what is said of the lengths,
+        directions and cosines of keys is said of these. Digits that the difference loses, in the memory's dtype, are
+        lost: keys whose distance from the center is a small share of its length are blurred.
     seed : int
         Seed of the projection: equal seeds give equal bits.
     dtype : {"float64", "float32"}
@@ -62,7 +67,8 @@ class AssociativeMemory(Inspected):
     ------
     TypeError, ValueError
         By every method, before anything changes: for arguments of a wrong type, shape or range, NaN or infinity, an
-        all-zero key without a bias, or an operation that the rule does not have. The message says what to do.
+        all-zero key, or one that equals the center, without a bias, or an operation that the rule does not have. The
+        message says what to do.
     MemoryError
         If the memory would not fit on this machine; the message says what would.
 
@@ -282,7 +288,7 @@ class AssociativeMemory(Inspected):
 
         For memories of patterns that are their own values. Patterns stored with ``store(patterns, patterns,
         query_cosine=0.8)`` are fixed points that attract keys from far away. The path of a key does not depend on the
-        keys beside it.
+        keys beside it. States are keys as they are given: a center is subtracted for each recall, not from them.
 
         Parameters
         ----------

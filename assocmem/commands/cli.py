@@ -92,6 +92,9 @@ def store(
     rule: Annotated[str | None, typer.Option(help="hebbian, delta, ridge or rls; default ridge.")] = None,
     expansion: Annotated[int | None, typer.Option(help="Random orthogonal blocks; default 4.")] = None,
     bias: Annotated[float | None, typer.Option(help="Constant that extends every key; default none.")] = None,
+    center: Annotated[
+        Path | None, typer.Option(help="Vector to subtract from every key, (key_dim,): .npy or .npz, as keys' mean.")
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Penalty of ridge and rls; default the rule's.")] = None,
     no_whiten: Annotated[bool, typer.Option("--no-whiten", help="Literal CReLU features.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the projection; default 0.")] = None,
@@ -105,7 +108,7 @@ def store(
 ) -> None:
     """Store pairs from files in a memory, a new or a saved one."""
     arrays.refuse_standard(out, into, checkpoint)
-    inputs = [path for path in (keys, values) if path is not None]
+    inputs = [path for path in (keys, values, center) if path is not None]
     refuse_unwritable(out, *inputs)
     if checkpoint is not None:
         refuse_unwritable(checkpoint, *inputs, out, *([into] if into else []))
@@ -114,6 +117,7 @@ def store(
         "rule": chosen_rule(rule, alpha),
         "expansion": expansion,
         "bias": bias,
+        "center": None if center is None else arrays.picked(arrays.open_file(center), center, "center"),
         "seed": seed,
         "dtype": dtype,
     }
@@ -183,12 +187,14 @@ def info(
 ) -> None:
     """Show the configuration, the load and the size of a memory."""
     memory = arrays.load_memory(file)
+    center = memory.features.center
     rows: dict[str, object] = {
         "key_dim": memory.key_dim,
         "value_dim": memory.value_dim,
         "expansion": memory.features.expansion,
         "whiten": memory.features.whiten,
         "bias": memory.features.bias,
+        "center": "none" if center is None else f"norm {np.linalg.norm(center):.3g}",
         "seed": memory.features.seed,
         "dtype": memory.dtype.name,
         "n_units": memory.features.n_units,
@@ -369,7 +375,7 @@ def write_recalls(
         np.lib.format.write_array_header_1_0(file, described)
         for start in range(0, len(keys), n_rows):
             chunk = checks.to_dtype(keys[start : start + n_rows], memory.dtype)
-            checks.refuse_bad_keys(chunk, memory.features.bias, start)  # errors count keys of the whole file
+            memory.features.refuse_bad_keys(chunk, start)  # errors count keys of the whole file
             file.write(np.ascontiguousarray(memory.recall(chunk)).data)
             advance(len(chunk))
 

@@ -164,8 +164,11 @@ def refuse_nonfinite(name: str, rows: NDArray[Any], first_row: int = 0) -> None:
         raise ValueError(_nonfinite_message(name, rows, bad, first_row))
 
 
-def refuse_bad_keys(rows: NDArray[Any], bias: float, first_row: int = 0) -> None:
-    """Refuse keys that hold NaN or infinity, have no features, or whose features would leave the number range."""
+def refuse_bad_keys(rows: NDArray[Any], bias: float, first_row: int = 0, *, centred: bool = False) -> None:
+    """Refuse keys that hold NaN or infinity, have no features, or whose features would leave the number range.
+
+    With `centred`, messages say that the rows are keys minus the center.
+    """
     low, high = NORM_RANGE[rows.dtype.name]
     bad, reason = _first_bad_row(rows, 0.0 if bias else low, high)
     if bad < 0:
@@ -173,13 +176,14 @@ def refuse_bad_keys(rows: NDArray[Any], bias: float, first_row: int = 0) -> None
     if reason == _NONFINITE:
         raise ValueError(_nonfinite_message("keys", rows, bad, first_row))
     if reason == _ZERO:
+        state = "equals the center of the memory" if centred else "is all zeros"
         raise ValueError(
-            f"key {first_row + bad} is all zeros, so it has no features. Drop it, or build the memory with a bias, for "
+            f"key {first_row + bad} {state}, so it has no features. Drop it, or build the memory with a bias, for "
             f"example bias=1.0"
         )
-    norm = float(np.linalg.norm(rows[bad].astype(np.longdouble)))
+    norm, minus = float(np.linalg.norm(rows[bad].astype(np.longdouble))), " minus the center" if centred else ""
     raise ValueError(
-        f"key {first_row + bad} has norm {norm:.3g}; expected a norm between {low:g} and {high:g} for "
+        f"key {first_row + bad}{minus} has norm {norm:.3g}; expected a norm between {low:g} and {high:g} for "
         f"{rows.dtype.name}, so that squared features stay in range. Rescale the keys"
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,29 @@ def _refuse_missing_axis(array: NDArray[Any], axis: int) -> None:
         raise ValueError(f"axis is {axis}, which an array of shape {array.shape} does not have")
 
 
+def _as_center(center: ArrayLike, key_dim: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Return a center (key_dim,) of the dtype, read-only; None for zeros, which change nothing; or refuse it."""
+    given = checks.read_array("entries of center", center)
+    if given.shape != (key_dim,):
+        raise ValueError(
+            f"center must have shape ({key_dim},), one number for every coordinate of a key, got shape {given.shape}; "
+            f"pass for example the mean of a sample of keys, sample.mean(axis=0)"
+        )
+    exact = checks.to_dtype(given, dtype) + 0.0  # a copy, in which -0.0 is 0.0
+    high = checks.NORM_RANGE[dtype.name][1]
+    if not np.abs(exact).max() <= high:  # also where it is NaN
+        raise ValueError(
+            f"center must hold finite numbers of size at most {high:g} for {dtype.name}, got entries from "
+            f"{given.min()} to {given.max()}; pass the mean of a sample of keys"
+        )
+    return _read_only(exact) if exact.any() else None
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    array.setflags(write=False)
+    return array
+
+
 @reduction
 def euclidean_norm(x: NDArray[Any]) -> float:
     """Norm in float64, so that the squares of small float32 numbers do not vanish."""
@@ -108,7 +133,7 @@ def fold_key(
     x: NDArray[Any],
     y: NDArray[Any],
 ) -> None:
-    """Folded features (D,) of one key: [linear * key, scale * (|z| - mean * norm)], all of it in cache.
+    """Folded features (D,) of one centred key: [linear * key, scale * (|z| - mean * norm)], all of it in cache.
 
     `padded`, x and y are scratch (p,); `padded` is zero beyond the extended key.
     """
@@ -167,6 +192,8 @@ class CReLUFeatures(Fixed):
         Whether `fold` takes out mean and variance.
     bias : float
         If not 0, every key is extended by this constant coordinate, and d = key_dim + 1.
+    center : (key_dim,), optional
+        Subtracted from every key before it is extended and projected: x above is then key − center.
     seed : int
         Seed of the projection.
     dtype : {"float64", "float32"}
@@ -191,6 +218,7 @@ class CReLUFeatures(Fixed):
         *,
         whiten: bool = True,
         bias: float = 0.0,
+        center: ArrayLike | None = None,
         seed: int = 0,
         dtype: DTypeLike = "float64",
     ) -> None:
@@ -203,6 +231,7 @@ class CReLUFeatures(Fixed):
         self.bias = checks.as_number("bias", bias, -high, high)
         if self.bias and abs(self.bias) < low:
             raise ValueError(f"bias must be 0 or at least {low:g}, got {self.bias}. Choose it like a typical key")
+        self.center = None if center is None else _as_center(center, self.key_dim, self.dtype)
         self.projection = HadamardProjection(self.key_dim + bool(self.bias), expansion, seed)
         self.expansion = self.projection.expansion
         self.seed = self.projection.seed
@@ -217,24 +246,55 @@ class CReLUFeatures(Fixed):
         d, p = self.projection.key_dim, self.projection.padded_dim
         return float(np.sqrt(d)), float(np.sqrt(p / (1 - 2 / np.pi))), self.mean_response
 
+    def __setstate__(self, entries: dict[str, Any]) -> None:
+        vars(self).update(entries)
+        center = entries.get("center")  # an array of its own, whatever buffer it came in
+        vars(self)["center"] = None if center is None else _read_only(np.array(center))
+
     def __repr__(self) -> str:
         return (
             f"CReLUFeatures(key_dim={self.key_dim}, expansion={self.expansion}, whiten={self.whiten}, "
-            f"bias={self.bias:g}, seed={self.seed}, dtype='{self.dtype.name}')"
+            f"bias={self.bias:g}, {self.center_label}seed={self.seed}, dtype='{self.dtype.name}')"
         )
+
+    @property
+    def center_label(self) -> str:
+        """What a `repr` says of the center; empty if there is none."""
+        return "" if self.center is None else f"center=<norm {math.hypot(*self.center.tolist()):.3g}>, "
+
+    def centred(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows (N, key_dim) minus the center; the rows themselves if there is none."""
+        return rows if self.center is None else rows - self.center
+
+    def centred_rows(self, table: NDArray[Any], first_row: int = 0) -> NDArray[Any]:
+        """Convert keys (N, key_dim) to centred rows of the dtype, as kernels take them, or refuse them.
+
+        Messages count keys from `first_row`. All other methods take keys as they are given, and centre them.
+        """
+        rows = checks.to_dtype(table, self.dtype)
+        if self.center is not None:
+            rows = rows - self.center
+        checks.refuse_bad_keys(rows, self.bias, first_row, centred=self.center is not None)
+        return rows
+
+    def refuse_bad_keys(self, table: NDArray[Any], first_row: int = 0) -> None:
+        """Refuse keys (N, key_dim) that hold NaN or infinity, have no features, or would leave the number range."""
+        self.centred_rows(table, first_row)
 
     def _checked(self, keys: ArrayLike) -> tuple[NDArray[Any], bool]:
         rows, single = checks.as_rows("keys", keys, self.key_dim, self.dtype)
-        checks.refuse_bad_keys(rows, self.bias)
+        self.refuse_bad_keys(rows)
         return rows, single
 
     def _extended(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows as they are projected: without the center, with the bias."""
+        centred = self.centred(rows)
         if not self.bias:
-            return rows
-        return np.hstack([rows, np.full((len(rows), 1), self.bias, self.dtype)])
+            return centred
+        return np.hstack([centred, np.full((len(rows), 1), self.bias, self.dtype)])
 
     def project(self, keys: ArrayLike) -> NDArray[Any]:
-        """Project keys: z = P x.
+        """Project keys: z = P x, where x is the key without the center and with the bias.
 
         Parameters
         ----------
@@ -284,29 +344,38 @@ class CReLUFeatures(Fixed):
                 f"{out.dtype} of shape {out.shape}"
             )
         folded = np.empty((len(rows), self.rank), self.dtype) if out is None else out
-        run_in_row_blocks(_fold_rows, len(rows), MIN_BLOCK_SIZE // self.n_units, rows, *self.kernel_arguments, folded)
+        arguments = (self.centred(rows), *self.kernel_arguments, folded)
+        run_in_row_blocks(_fold_rows, len(rows), MIN_BLOCK_SIZE // self.n_units, *arguments)
         return folded
 
+    @classmethod
+    def of(cls, configuration: Mapping[str, Any]) -> CReLUFeatures:
+        """Features of a configuration, which may hold more; KeyError if an entry is missing."""
+        names = ("key_dim", "expansion", "whiten", "bias", "seed", "dtype")
+        return cls(**{name: configuration[name] for name in names}, center=configuration.get("center"))
+
     def configuration(self) -> dict[str, Any]:
-        """Parameters of the same features, as JSON can hold them."""
+        """Parameters of the same features, as JSON can hold them; `center` only if there is one."""
+        center = {} if self.center is None else {"center": self.center.astype(float).tolist()}
         return {
             "key_dim": self.key_dim,
             "expansion": self.expansion,
             "whiten": self.whiten,
             "bias": self.bias,
+            **center,
             "seed": self.seed,
             "dtype": self.dtype.name,
         }
 
     @property
     def kernel_arguments(self) -> tuple[float, NDArray[np.int8], float, float, float]:
-        """Arguments of `fold_key` after the key: bias, signs, linear, scale, mean."""
+        """Arguments of `fold_key` after the centred key: bias, signs, linear, scale, mean."""
         return self.bias, self.projection.signs, self._linear, self._scale, self._mean
 
     def unfold(self, weights: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Turn a rule's folded weights into the literal W₊, W₋ and the offset row that multiplies ‖x‖.
 
-        For every key, extended by the bias if there is one, and z = P x:
+        For every key, x without the center and extended by the bias if there is one, and z = P x:
         ``fold(x) @ weights == relu(z) @ W[0] + relu(-z) @ W[1] + norm(x) * offset``.
 
         Parameters
@@ -356,7 +425,8 @@ class CReLUFeatures(Fixed):
         return float(np.sqrt(2 / (np.pi * self.projection.padded_dim)))
 
     def norms(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Norms (N,) of contiguous rows (N, key_dim) of the dtype, extended by the bias."""
+        """Norms (N,) of contiguous rows (N, key_dim) of the dtype, without the center and with the bias."""
         checks.refuse_unchecked("rows", rows, self.key_dim, (self.dtype,))
-        norms: NDArray[Any] = np.sqrt(np.einsum("nd,nd->n", rows, rows) + rows.dtype.type(self.bias) ** 2)
+        centred = self.centred(rows)
+        norms: NDArray[Any] = np.sqrt(np.einsum("nd,nd->n", centred, centred) + rows.dtype.type(self.bias) ** 2)
         return norms

@@ -85,7 +85,7 @@ def expect_noisy_rows(
     features : CReLUFeatures
         Of the memory.
     rows : (N, key_dim)
-        Checked keys, contiguous and of the dtype of the features.
+        Checked keys, contiguous and of the dtype of the features; x is a key without the center.
     noise : float in (0, 0.5)
         Share of flipped signs.
 
@@ -103,6 +103,6 @@ def expect_noisy_rows(
     checks.refuse_unchecked("rows", rows, features.key_dim, (features.dtype,))
     means = np.empty((len(rows), features.rank), features.dtype)
     variances = np.empty_like(means)
-    arguments = (rows, *features.kernel_arguments, 1.0 - 2.0 * noise, means, variances)
+    arguments = (features.centred(rows), *features.kernel_arguments, 1.0 - 2.0 * noise, means, variances)
     run_in_row_blocks(_expect_rows, len(rows), MIN_BLOCK_SIZE // (8 * features.n_units), *arguments)
     return means, variances.sum(axis=0, dtype=np.float64)

@@ -48,7 +48,7 @@ def recall_folded(
     weights: NDArray[Any],
     value: NDArray[Any],
 ) -> None:
-    """Recall one key (key_dim,) with folded weights (rank, value_dim) into value (value_dim,)."""
+    """Recall one centred key (key_dim,) with folded weights (rank, value_dim) into value (value_dim,)."""
     p = signs.shape[2]
     folded = np.empty(weights.shape[0], weights.dtype)
     padded, x, y = np.zeros(p, key.dtype), np.empty(p, key.dtype), np.empty(p, key.dtype)
@@ -60,7 +60,7 @@ def recall_folded(
 def project_key(
     key: NDArray[Any], bias: float, signs: NDArray[np.int8], scratch: NDArray[Any], projected: NDArray[Any]
 ) -> float:
-    """Compute z = P x (m,) of one key, extended by the bias; scratch (3, p). Returns the norm of the extended key."""
+    """Compute z = P x (m,) of one centred key, extended by the bias; scratch (3, p). Returns the norm of x."""
     padded, x, y = scratch[0], scratch[1], scratch[2]
     d = key.shape[0]
     p = signs.shape[2]
@@ -141,7 +141,7 @@ def recall_gated(
     parts: NDArray[Any],
     value: NDArray[Any],
 ) -> float:
-    """Recall one key (key_dim,) into value (v,) with literal weights (m, 2, v); returns the norm of the extended key.
+    """Recall one centred key (key_dim,) into value (v,) with literal weights (m, 2, v); returns the norm of x.
 
     scale is (n_blocks, v), or empty for weights that are not scaled.
     """

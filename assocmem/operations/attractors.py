@@ -131,6 +131,7 @@ def _settle_rows(
     linear: float,
     scale: float,
     mean: float,
+    center: NDArray[Any],
     weights: NDArray[Any],
     activation: int,
     max_steps: int,
@@ -146,6 +147,7 @@ def _settle_rows(
     """
     p, (rank, d) = signs.shape[2], weights.shape
     padded, x, y = np.zeros(p, keys.dtype), np.empty(p, keys.dtype), np.empty(p, keys.dtype)
+    centred = np.empty(d, keys.dtype)
     n_slots = min(_SLOTS, stop - start)
     state, marked = np.empty((n_slots, d), keys.dtype), np.empty((n_slots, d), keys.dtype)
     folded, recalled = np.empty((n_slots, rank), keys.dtype), np.empty((n_slots, d), keys.dtype)
@@ -159,7 +161,9 @@ def _settle_rows(
             n_active += 1
             waiting += 1
         for slot in range(n_active):
-            fold_key(state[slot], bias, signs, linear, scale, mean, folded[slot], padded, x, y)
+            for i in range(d):
+                centred[i] = state[slot, i] - center[i]
+            fold_key(centred, bias, signs, linear, scale, mean, folded[slot], padded, x, y)
         weighted_row_sums(folded[:n_active], weights, recalled[:n_active])
         for slot in range(n_active - 1, -1, -1):  # downward: the last slot is done when it fills an empty one
             n = key_in[slot]
@@ -194,7 +198,10 @@ def settle(cell: Cell, keys: NDArray[Any], activation: str, max_steps: int, tol:
     view = cell.view()
     states, steps = np.empty_like(rows), np.empty(len(rows), np.int64)
     reasons, lengths = np.empty(len(rows), np.int8), np.linalg.norm(rows.astype(np.float64), axis=1)
-    given = (rows, *cell.features.kernel_arguments, view.weights, chosen, limit, nearness, lengths)
+    center = np.zeros(key_dim, rows.dtype)
+    if cell.features.center is not None:
+        center += cell.features.center
+    given = (rows, *cell.features.kernel_arguments, center, view.weights, chosen, limit, nearness, lengths)
     min_rows = max(1, _MIN_WORK // view.weights.size)
     run_in_row_blocks(_settle_rows, len(rows), min_rows, *given, states, steps, reasons)
     return Settled(states, steps, np.array(REASONS)[reasons])

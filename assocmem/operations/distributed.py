@@ -22,7 +22,6 @@ except ModuleNotFoundError:
 
 from assocmem.cell import Cell
 from assocmem.core import checks
-from assocmem.features.crelu import CReLUFeatures
 from assocmem.operations.sources import PairForm, Rows
 from assocmem.rules import AdditiveRule, State
 from assocmem.rules.arrays import Shape
@@ -76,11 +75,11 @@ def store(memory: Any, keys: Any, values: Any, client: distributed.Client | None
         raise TypeError(f"client must be a distributed.Client or None, got a {type(client).__name__}")
     cell.rule.refuse_unless_additive("merge")
     rule = cast(AdditiveRule, cell.rule)
-    form = PairForm(cell.features.key_dim, cell.shape.value_dim, cell.shape.dtype, cell.features.bias)
+    form = PairForm(cell.features, cell.shape.value_dim)
     keys, values = _aligned(form, keys, values)
     if not len(keys):
         return
-    folder = Folder(form, cell.features, cell.shape, rule.for_parts(), cell.chunk_rows, cell.digester)
+    folder = Folder(form, cell.shape, rule.for_parts(), cell.chunk_rows, cell.digester)
     parts = _parts(folder, keys, values, PARTS_PER_THREAD * _n_threads(client))
     while len(parts) > 1:
         pairs = itertools.zip_longest(parts[::2], parts[1::2])
@@ -95,7 +94,6 @@ class Folder:
     """What a worker needs to turn pairs into sums; no argument is changed, so that tasks may be retried."""
 
     form: PairForm
-    features: CReLUFeatures
     shape: Shape
     rule: AdditiveRule
     chunk_rows: int
@@ -126,7 +124,7 @@ class Folder:
         for start in range(0, len(key_rows), self.chunk_rows):
             some_keys, some_values = (rows[start : start + self.chunk_rows] for rows in (key_rows, value_rows))
             digests = None if self.digester is None else self.digester.digests(some_keys, some_values)
-            add(self.rule, state, Block(self.features.fold_rows(some_keys), some_values, digests=digests))
+            add(self.rule, state, Block(self.form.features.fold_rows(some_keys), some_values, digests=digests))
 
 
 class Blocks:

@@ -215,9 +215,9 @@ def edit(
     cell.read(lambda state: _editable_sums(cell.rule, state))
     kept, _ = checks.as_rows("preserve", [] if preserve is None else preserve, cell.features.key_dim, cell.shape.dtype)
     checks.refuse_nonfinite("preserve", kept)
-    if not cell.features.bias:  # keys of zeros recall 0, whatever is edited
-        kept = kept[kept.any(axis=1)]
-    checks.refuse_bad_keys(kept, cell.features.bias)
+    if not cell.features.bias:  # keys of zeros, once centred, recall 0, whatever is edited
+        kept = kept[cell.features.centred(kept).any(axis=1)]
+    cell.features.refuse_bad_keys(kept)
     penalty = _checked_penalty(penalty)
     features, preserved = (cell.features.fold(table).astype(np.float64) for table in (keys, kept))
     measure = None if metric is None else Metric.of(moment_of(cell, metric), np.vstack([preserved, features]))

@@ -15,8 +15,10 @@ from assocmem.rules import RULES
 
 KIND = "memory"
 
-_FEATURES = ("key_dim", "expansion", "whiten", "bias", "seed", "dtype")
-_CONFIGURATION = (*_FEATURES, "value_dim", "rule", "rule_parameters", "ledger")
+_CONFIGURATION = (
+    *("key_dim", "expansion", "whiten", "bias", "center", "seed", "dtype"),
+    *("value_dim", "rule", "rule_parameters", "ledger"),
+)
 
 # Names of format 2, and those that replaced them.
 _RENAMED_ARRAYS = {"fixed_features": "constraint_features", "fixed_values": "constraint_values"}
@@ -35,13 +37,14 @@ def load(path: str | os.PathLike[str]) -> Cell:
     """Load a saved cell, or refuse the file."""
     header, arrays = files.load(path, KIND)
     try:
-        features = CReLUFeatures(**{name: header[name] for name in _FEATURES})
+        features = CReLUFeatures.of(header)
         value_dim = checks.as_size("value_dim", header["value_dim"])
         parameters = {_RENAMED_PARAMETERS.get(name, name): value for name, value in header["rule_parameters"].items()}
         if header["rule"] not in RULES:
             raise ValueError(f"no rule {header['rule']!r} is known; define it and call assocmem.register first")
         cell = Cell(features, RULES[header["rule"]](**parameters), value_dim, ledger=header.get("ledger") is True)
-        written = {name: header[name] for name in _CONFIGURATION if name in header}  # "ledger" only where there is one
+        # "center" and "ledger" stand only where there is one.
+        written = {name: header[name] for name in _CONFIGURATION if name in header}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         files.refuse_header(path, f"{type(error).__name__}: {error}")
     if header.get("fingerprint") != files.fingerprint(written, features.projection.signs):

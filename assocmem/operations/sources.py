@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from assocmem.core import checks
 from assocmem.core.reading import type_name
+from assocmem.features.crelu import CReLUFeatures
 
 Rows: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 Columns: TypeAlias = "str | Sequence[str]"
@@ -29,17 +30,21 @@ KNOWN = (
 class PairForm:
     """Shape and dtype of the pairs that a memory stores."""
 
-    key_dim: int
+    features: CReLUFeatures
     value_dim: int
-    dtype: np.dtype[Any]
-    bias: float
+
+    @property
+    def key_dim(self) -> int:
+        """Length of a key."""
+        return self.features.key_dim
 
     def rows(self, keys: Any, values: Any, first: int) -> Rows:
         """Return checked rows in the memory's dtype; error messages count pairs from `first`."""
-        key_rows, _ = checks.as_rows("keys", keys, self.key_dim, self.dtype)
-        value_rows, _ = checks.as_rows("values", values, self.value_dim, self.dtype)
+        dtype = self.features.dtype
+        key_rows, _ = checks.as_rows("keys", keys, self.key_dim, dtype)
+        value_rows, _ = checks.as_rows("values", values, self.value_dim, dtype)
         checks.refuse_unequal_lengths(len(key_rows), len(value_rows))
-        checks.refuse_bad_keys(key_rows, self.bias, first)
+        self.features.refuse_bad_keys(key_rows, first)
         checks.refuse_bad_values(value_rows, first)
         return key_rows, value_rows
 

@@ -38,9 +38,8 @@ def store_from(
     every = checks.as_size("every", every)
     if checkpoint is not None:
         files.target_of(checkpoint)  # before any work
-    shape, features = cell.shape, cell.features
-    form = PairForm(features.key_dim, shape.value_dim, shape.dtype, features.bias)
-    batch_rows = max(1, CHUNK_BYTES // (8 * (features.key_dim + shape.value_dim)))
+    form = PairForm(cell.features, cell.shape.value_dim)
+    batch_rows = max(1, CHUNK_BYTES // (8 * (form.key_dim + form.value_dim)))
     pairs = open_pairs(source, form, batch_rows, *columns)
     with cell.writing:
         cell.commit(with_pairs(cell, pairs, every, progress, checkpoint))

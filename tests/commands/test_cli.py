@@ -285,3 +285,35 @@ def test_importing_the_package_imports_none_of_the_extras() -> None:
     program = f"import sys, assocmem; print([name for name in {extras} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
+
+
+def test_a_center_is_subtracted_from_every_key(pairs: tuple[Any, Any, Any]) -> None:
+    keys, values, queries = pairs
+    np.save("mean.npy", keys.mean(axis=0))
+    np.savez("mean.npz", center=keys.mean(axis=0))
+    memory = AssociativeMemory(KEY_DIM, VALUE_DIM, center=keys.mean(axis=0))
+    memory.store(keys, values)
+    for file in ("mean.npy", "mean.npz"):
+        succeeded(store("--center", file))
+        assert np.array_equal(AssociativeMemory.load("memory").features.center, memory.features.center)
+        succeeded(run("recall", "memory", "--keys", "queries.npy", "--out", "answers.npy"))
+        np.testing.assert_allclose(np.load("answers.npy"), memory.recall(queries), rtol=0, atol=1e-9)
+    succeeded(run("freeze", "memory", "frozen"))
+    norm = f"norm {np.linalg.norm(keys.mean(axis=0)):.3g}"
+    for file in ("memory", "frozen"):
+        assert norm in succeeded(run("info", file))
+    succeeded(store(out="plain"))
+    assert any(line.split() == ["center", "none"] for line in succeeded(run("info", "plain")).splitlines())
+
+
+def test_other_centers_are_refused(folder: Path) -> None:
+    np.save("wide.npy", np.ones(KEY_DIM + 1))
+    assert_refused(store("--center", "wide.npy"), "center", f"({KEY_DIM},)", f"({KEY_DIM + 1},)")
+    assert_refused(store("--center", "absent.npy"), "absent.npy")
+    np.save("mean.npy", np.ones(KEY_DIM))
+    succeeded(store("--center", "mean.npy"))
+    assert_refused(store("--center", "mean.npy", "--into", "memory"), "--into", "center")
+    assert_refused(store("--center", "mean.npy", out="mean.npy"), "mean.npy", "read and written")
+    np.save("queries.npy", np.ones((2, KEY_DIM)))
+    refused = run("recall", "memory", "--keys", "queries.npy", "--out", "answers.npy")
+    assert_refused(refused, "key 0", "equals the center", "bias")

@@ -26,7 +26,9 @@ before = {name: set(loop.signatures) for name, loop in warming.loops().items()}
 rng = np.random.default_rng(1)
 for dtype in ("float64", "float32"):
     for rule in ("hebbian", "delta", "ridge", "rls"):
-        memory = AssociativeMemory(6, 3, expansion=3, rule=rule, whiten=False, bias=1.0, dtype=dtype)
+        center = [0.5] * 6 if rule == "delta" else None
+        options = {"whiten": False, "bias": 1.0, "center": center, "dtype": dtype}
+        memory = AssociativeMemory(6, 3, expansion=3, rule=rule, **options)
         keys, values = rng.standard_normal((90, 6)).astype(dtype), rng.standard_normal((90, 3))
         keys.flags.writeable = False
         memory.store(keys, values)

@@ -100,7 +100,7 @@ def test_chunks_that_cannot_be_computed_apart(kind, client):
 
 
 def test_workers_compute_chunks_themselves_where_they_can():
-    folder = distributed.Folder(None, None, None, None, 1)
+    folder = distributed.Folder(None, None, None, 1)
     apart = distributed._parts(folder, *arrays(), 4)
     assert [len(part.dask) for part in apart] == [1, 1, 1, 1]
     random = da.random.default_rng(0)
@@ -162,8 +162,8 @@ def test_a_task_is_retried(apart, client, tmp_path):
 @pytest.mark.parametrize("name", SUMS)
 def test_tasks_change_nothing_that_they_are_given(name):
     memory = new_memory(RULES[name][0])
-    form = distributed.PairForm(KEY_DIM, VALUE_DIM, memory.dtype, 0.0)
-    folder = distributed.Folder(form, memory.features, memory._cell.shape, memory.rule.for_parts(), 64)
+    form = distributed.PairForm(memory.features, VALUE_DIM)
+    folder = distributed.Folder(form, memory._cell.shape, memory.rule.for_parts(), 64)
     keys, values = pairs(200, KEY_DIM, VALUE_DIM)
     one, other = folder.fold([(keys, values)], 0), folder.fold([(values @ np.ones((VALUE_DIM, KEY_DIM)), values)], 0)
     for array in (keys, values, *one.arrays().values(), *other.arrays().values()):
