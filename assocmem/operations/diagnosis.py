@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from assocmem.cell import Cell
 from assocmem.core import checks
-from assocmem.laws.prediction import KINDS, errors_of, pairs_within, predicted_error
+from assocmem.laws.prediction import KINDS, MOST_PAIRS, errors_of, pairs_within, predicted_error
 from assocmem.laws.real_keys import pretended_error
 from assocmem.operations import from_sums, rehearsal
 from assocmem.operations.rehearsal import Sample
@@ -30,11 +30,12 @@ _WHAT = {
     "onehot": ("wrong classes", "{:.2%}"),
 }
 _SOURCES = {
-    SAMPLE: "each key of the sample, had it been stored as the next one",
-    SUMS: "the sums that the memory keeps, for the pairs that are stored",
-    LAW: "the law for keys with random directions; others may do worse: diagnose(keys=...) tells",
-    NONE: "none, since no law is known here: diagnose(keys=...) tells",
+    SAMPLE: "pretending to store each key of the sample, as the next pair",
+    SUMS: "the sums that the memory keeps of its keys and values",
+    LAW: "the law for keys with random directions; for real keys, diagnose(keys=...) tells",
+    NONE: "nothing, since no law is known here; diagnose(keys=...) tells",
 }
+_ROOM = {LAW: ", by the law for keys with random directions"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class Diagnosis:
         "law" (for keys with random directions), or "none".
     error, pairs_left : float, int or None
         Error allowed for noisy queries, and the number of further pairs of the kind up to which it stays within that
-        all the way, as far as can be told; None where nothing predicts it.
+        all the way, for values that do not depend on keys; None where nothing predicts it.
+    room_source : str
+        What predicts that: with "sums" and "sample" the memory is a sample of what it would hold, as far as it can
+        tell; "law" where it cannot: with fewer pairs than the rank next to no penalty, and beyond a rank of 4,096.
     effective_rank : float
         Directions that the keys use, Σ s/(s + α) over the eigenvalues of G, for a penalty of at least 1e-6 of their
         mean; NaN for rules without a Gram matrix.
@@ -83,6 +87,7 @@ class Diagnosis:
     source: str
     error: float
     pairs_left: int | None
+    room_source: str
     effective_rank: float
     unseen_error: float
     condition: float
@@ -93,12 +98,14 @@ class Diagnosis:
         used = "" if math.isnan(self.effective_rank) else f", {self.effective_rank:,.1f} directions in use"
         errors = ["unknown" if math.isnan(each) else form.format(each) for each in (self.clean_error, self.noisy_error)]
         left = "unknown" if self.pairs_left is None else f"{self.pairs_left:,} more pairs of the kind"
-        unseen = "unknown" if math.isnan(self.unseen_error) else f"{self.unseen_error:.3g} of the squares of the values"
+        unseen = (
+            "unknown" if math.isnan(self.unseen_error) else f"{self.unseen_error:.3g} times the squares of the values"
+        )
         return "\n".join([
             f"stored      {self.n_stored:,} pairs in rank {self.rank:,}: load {self.load:.3g}{used}",
             f"{what:<12}{errors[0]} for stored keys, {errors[1]} for queries at cosine {self.query_cosine:.3g}",
             f"predicted by {_SOURCES[self.source]}",
-            f"room        {left} until {form.format(self.error)} at that cosine",
+            f"room        {left} until {form.format(self.error)} at that cosine{_ROOM.get(self.room_source, '')}",
             f"unseen keys squared error {unseen}",
             f"warning     {self.warning or 'none'}",
         ])  # fmt: skip
@@ -171,6 +178,7 @@ class Diagnosing:
     def result(self) -> Diagnosis:
         """The diagnosis."""
         clean, noisy = self.errors()
+        left, room_source = self.room(noisy)
         effective = from_sums.freedom(self.cell) if self.has_gram else math.nan
         return Diagnosis(
             n_stored=self.n,
@@ -182,7 +190,8 @@ class Diagnosing:
             kind=self.kind,
             source=self.source,
             error=self.error,
-            pairs_left=self.pairs_left(noisy),
+            pairs_left=left,
+            room_source=room_source,
             effective_rank=effective,
             unseen_error=math.nan if self.sums is None else from_sums.unseen_error(self.cell, effective),
             condition=self.solution.condition,
@@ -237,27 +246,26 @@ class Diagnosing:
 
     # -------------------------------------------------------------------------------------------------------- room
 
-    def pairs_left(self, noisy: float) -> int | None:
-        """Further pairs until the error allowed; None where nothing tells."""
+    def room(self, noisy: float) -> tuple[int | None, str]:
+        """Further pairs until the error allowed, None where nothing tells, and what tells."""
+        predicted, source = self.predicted_for_more()
         if not math.isnan(noisy) and noisy > self.error:
-            return 0
-        predicted, most = self.predicted_for_more()
+            return 0, self.source
         if math.isnan(predicted(max(self.n, 1))):
-            return None
-        found = pairs_within(self.error, predicted, max(self.n, 1), self.shape.rank, **most)
-        return max(found - self.n, 0)
+            return None, NONE
+        most = MOST_PAIRS if source == LAW else int(MOST_TIMES * self.n)
+        found = pairs_within(self.error, predicted, max(self.n, 1), self.shape.rank, most)
+        return max(found - self.n, 0), source
 
-    def predicted_for_more(self) -> tuple[Callable[[int], float], dict[str, int]]:
-        """The error at the cosine for any number of pairs, and the largest number to ask for, if there is one."""
-        by_law: tuple[Callable[[int], float], dict[str, int]] = (lambda pairs: self.by_law(pairs, self.cosine)), {}
+    def predicted_for_more(self) -> tuple[Callable[[int], float], str]:
+        """The error at the cosine for any number of pairs, and what predicts it."""
         if self.source == SAMPLE and isinstance(self.rule, Hebbian) and self.rule.decay == 1.0 and self.n:
-            return lambda pairs: self.by_sample(self.recalls[1], math.sqrt(pairs / self.n)), {}
-        if self.source not in (SAMPLE, SUMS) or self.sums is None or self.shape.rank > from_sums.LARGEST_SPECTRUM:
-            return by_law
-        spectrum = from_sums.decomposed(self.cell).spectrum
-        if spectrum.most_pairs(self.share(self.n)) < TELLING * self.n:
-            return by_law  # of more pairs at so small a penalty these pairs cannot tell
-        return self.by_spectrum(), {"most": int(MOST_TIMES * self.n)}
+            return lambda pairs: self.by_sample(self.recalls[1], math.sqrt(pairs / self.n)), SAMPLE
+        if self.source in (SAMPLE, SUMS) and self.sums is not None and self.shape.rank <= from_sums.LARGEST_SPECTRUM:
+            most = from_sums.decomposed(self.cell).spectrum.most_pairs(self.share(self.n))
+            if most >= TELLING * self.n:  # otherwise these pairs cannot tell of more at so small a penalty
+                return self.by_spectrum(), self.source
+        return lambda pairs: self.by_law(pairs, self.cosine), LAW
 
     def share(self, pairs: int) -> float:
         """α for so many pairs, as a share of the mean eigenvalue of the G that there is."""
