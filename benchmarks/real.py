@@ -18,9 +18,9 @@ COSINES = (1.0, 0.95, 0.9, 0.8)
 EXPANSIONS = {"random": (5,), "digits": (8,), "photograph": (8,), "unit photograph": (8,), "words": (4,), "MNIST": (1,)}
 
 VALUE_DIM = 64
-N_SAMPLE = 1000  # keys that are not stored, and at least LEAST_SAMPLE
-LEAST_SAMPLE = 400
-N_ASKED = 1000  # stored keys that are recalled
+N_SAMPLE = 400  # keys that are not stored
+N_ASKED = 1000  # stored keys that are recalled, and at least LEAST_STORED in all trials
+LEAST_STORED = 200
 SHOWN = (1.0, 0.9)  # cosines of the rows that are printed
 TINY = {
     "LOADS": (0.5,),
@@ -28,7 +28,7 @@ TINY = {
     "EXPANSIONS": {"random": (1,)},
     "VALUE_DIM": 8,
     "N_SAMPLE": 50,
-    "LEAST_SAMPLE": 50,
+    "LEAST_STORED": 50,
 }
 
 
@@ -54,31 +54,42 @@ class Cell(NamedTuple):
 
 
 def cells(name: str, draw: Callable[..., Keys], expansion: int) -> Iterator[Cell]:
-    """The cells of one set of keys."""
-    rng = np.random.default_rng(0)
-    keys = draw(rng)
+    """The cells of one set of keys, each the mean of some trials with other keys of the set if it stores few."""
     for load in LOADS:
-        plain = AssociativeMemory(keys.shape[1], VALUE_DIM, expansion=expansion)
-        n = round(load * plain.rank)
-        if n + LEAST_SAMPLE > len(keys):
-            continue
-        stored, sample = keys[:n], keys[n : n + N_SAMPLE]
-        values = rng.choice([-1.0, 1.0], (n, VALUE_DIM))
-        plain.store(stored, values)
-        features = plain.features.fold(stored)
-        level = np.einsum("ij,ij->", features, features) / plain.rank
-        for share in PENALTIES:
-            yield from compared(name, plain.with_rule(Ridge(share * level)), f"ridge {share:g}", stored, values, sample)
-        hebbian = AssociativeMemory(keys.shape[1], VALUE_DIM, expansion=expansion, rule=Hebbian())
-        hebbian.store(stored, values)
-        yield from compared(name, hebbian, "hebbian", stored, values, sample)
+        trials = [list(trial(name, draw(np.random.default_rng([0, 0])), expansion, load, 0))]
+        n = trials[0][0].pairs if trials[0] else LEAST_STORED
+        trials += [
+            list(trial(name, draw(np.random.default_rng([0, seed])), expansion, load, seed))
+            for seed in range(1, -(-LEAST_STORED // n))
+        ]
+        for same in zip(*trials, strict=True):
+            yield Cell(*same[0][:6], *np.mean([cell[6:] for cell in same], axis=0).tolist())
+
+
+def trial(name: str, keys: Keys, expansion: int, load: float, seed: int) -> Iterator[Cell]:
+    """The cells of the first keys of a set, with a sample of the others; none if these are too few."""
+    rng = np.random.default_rng([1, seed])
+    plain = AssociativeMemory(keys.shape[1], VALUE_DIM, expansion=expansion)
+    n = round(load * plain.rank)
+    if n + N_SAMPLE > len(keys):
+        return
+    stored, sample = keys[:n], keys[n : n + N_SAMPLE]
+    values = rng.choice([-1.0, 1.0], (n, VALUE_DIM))
+    plain.store(stored, values)
+    features = plain.features.fold(stored)
+    level = np.einsum("ij,ij->", features, features) / plain.rank
+    for share in PENALTIES:
+        yield from compared(name, plain.with_rule(Ridge(share * level)), f"ridge {share:g}", stored, values, sample)
+    hebbian = AssociativeMemory(keys.shape[1], VALUE_DIM, expansion=expansion, rule=Hebbian())
+    hebbian.store(stored, values)
+    yield from compared(name, hebbian, "hebbian", stored, values, sample)
 
 
 def compared(
     name: str, memory: AssociativeMemory, rule: str, stored: Keys, values: np.ndarray, sample: Keys
 ) -> Iterator[Cell]:
     """Cells of a memory at every cosine."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(1_000_003)
     asked, wanted = stored[:N_ASKED], values[:N_ASKED]
     for cosine in COSINES:
         wrong = float(np.mean(memory.recall(noisy_keys(asked, cosine, rng)) * wanted < 0))

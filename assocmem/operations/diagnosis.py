@@ -248,9 +248,9 @@ class Diagnosing:
 
     def room(self, noisy: float) -> tuple[int | None, str]:
         """Further pairs until the error allowed, None where nothing tells, and what tells."""
-        predicted, source = self.predicted_for_more()
         if not math.isnan(noisy) and noisy > self.error:
             return 0, self.source
+        predicted, source = self.predicted_for_more()
         if math.isnan(predicted(max(self.n, 1))):
             return None, NONE
         most = MOST_PAIRS if source == LAW else int(MOST_TIMES * self.n)
