@@ -162,7 +162,8 @@ class Inspected(Memory):
         "delta" and with a decay it is the error of the newest pair.
 
         Without a sample, "ridge" and "rls" predict from their sums, for the keys and values that are stored, whatever
-        these are. It is less sure of fewer than 60 pairs, and of few next to the rank under a large penalty.
+        these are. It is less sure of fewer than 60 pairs, of few next to the rank under a large penalty, and of
+        keys whose lengths differ much.
         Other rules know laws for keys with random directions, of which real keys may be far.
 
         Parameters

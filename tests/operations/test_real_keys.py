@@ -190,6 +190,48 @@ def test_a_memory_is_like_itself_at_its_own_number_of_pairs():
     assert Spectrum(np.r_[np.zeros(20), np.ones(30)], 30).equivalent(1000, 1e-6) is None
 
 
+def test_another_number_of_pairs_has_the_same_resolution():
+    """df(α') + α/κ(α') = N; the variance grows as the slope of κ of N pairs over that of the sample does."""
+    spectrum, n, alpha = Spectrum(np.geomspace(1e-3, 10, 50), 80), 200, 0.3
+
+    def own(penalty):
+        return penalty / (80 - sum(s / (s + penalty) for s in spectrum.values))
+
+    def theirs(penalty):
+        return own(spectrum.equivalent(n, penalty).penalty)
+
+    like = spectrum.equivalent(n, alpha)
+    freedom = sum(s / (s + like.penalty) for s in spectrum.values)
+    assert np.isclose(freedom + alpha / own(like.penalty), n)
+    assert np.isclose(like.scale, like.penalty / alpha)
+    slopes = [(kappa(a * (1 + 1e-5)) - kappa(a * (1 - 1e-5))) / (2e-5 * a) for kappa, a in
+              ((theirs, alpha), (own, like.penalty))]  # fmt: skip
+    assert np.isclose(like.growth, slopes[0] / slopes[1], rtol=1e-4)
+
+
+def test_clean_recalls_from_the_sums_are_those_of_the_stored_pairs():
+    rng = np.random.default_rng(0)
+    memory = AssociativeMemory(64, 3, expansion=2, rule=Ridge(800.0))
+    values = rng.standard_normal((200, 3)) * [1.0, 10.0, 0.0] + [0.5, 0.0, 0.0]
+    memory.store(DIGITS[:200], values)
+    law, recalled = from_sums.recalled(memory._cell, 1.0), memory.recall(DIGITS[:200])
+    for j in (0, 1):
+        size = np.sqrt(np.mean(values[:, j] ** 2))
+        share = np.mean(values[:, j] * recalled[:, j]) / size**2
+        assert np.isclose(law.mean[j], share)
+        assert np.isclose(law.variance[j], np.mean((recalled[:, j] - share * values[:, j]) ** 2) / size**2)
+    assert len(law.mean) == 2  # an output without values tells nothing
+
+
+def test_surrogate_keys_have_the_mean_and_covariance_of_the_stored_ones():
+    memory, keys, _ = filled(800, Ridge(1.0), bias=0.7)
+    drawn = from_sums.surrogates(memory._cell, 0.9).features[:, :65] / np.sqrt(65)
+    assert np.allclose(drawn[:, 64], 0.7)
+    assert np.abs(drawn[:, :64].mean(axis=0) - keys.mean(axis=0)).max() < 0.1
+    theirs, ours = (np.linalg.eigvalsh(np.cov(rows.T))[-5:] for rows in (drawn[:, :64], keys))
+    assert np.allclose(theirs, ours, rtol=0.25)
+
+
 @pytest.mark.parametrize("with_sample", [True, False])
 def test_room_ends_where_the_measured_error_does(with_sample):
     n, penalty = 150, 0.3 * mean_eigenvalue(150)
