@@ -405,3 +405,13 @@ def error_of_recalls(kind, share, crosstalk, sizes):
         recalled = [t + share * height * (j == c) for j, t in enumerate(crosstalk)]
         wrong += recalled.index(max(recalled)) != c
     return wrong / len(sizes)
+
+
+def left_out_variances(features, shrinkage, share, alpha):
+    """|| (K - share) psi_i' R_-i Psi_-i' ||^2 of every row i, with R_-i of the others: the variance of its crosstalk."""
+    found = []
+    for i, row in enumerate(features):
+        others = np.delete(features, i, axis=0)
+        inverse = np.linalg.inv(others.T @ others + alpha * np.eye(len(row)))
+        found.append(float(np.sum(((shrinkage - share) * row @ inverse @ others.T) ** 2)))
+    return np.array(found)

@@ -1,5 +1,6 @@
 """Diagnosis of real keys: pretended recalls are those of storing, predictions those that are measured."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,6 +15,7 @@ from assocmem.capacity import noisy_keys
 from assocmem.core import files
 from assocmem.laws.real_keys import Spectrum, pretended_error
 from assocmem.operations import from_sums, rehearsal
+from assocmem.operations.diagnosis import Diagnosing
 from tests import naive
 from tests.helpers import RULES, pairs, relative
 
@@ -230,6 +232,32 @@ def test_surrogate_keys_have_the_mean_and_covariance_of_the_stored_ones():
     assert np.abs(drawn[:, :64].mean(axis=0) - keys.mean(axis=0)).max() < 0.1
     theirs, ours = (np.linalg.eigvalsh(np.cov(rows.T))[-5:] for rows in (drawn[:, :64], keys))
     assert np.allclose(theirs, ours, rtol=0.25)
+
+
+@pytest.mark.parametrize("cosine", [1.0, 0.9])
+def test_a_memory_tells_of_three_times_as_many_pairs(cosine):
+    alpha = 0.1 * mean_eigenvalue(190)
+    memory, _, _ = filled(190, Ridge(alpha))
+    more, keys, values = filled(570, Ridge(alpha))
+    true = measured(more, keys, values, cosine)
+    sample = rehearsal.Sample(DIGITS[1000:1400], None, cosine).drawn()
+    for known in (None, sample):
+        with memory._cell.writing:
+            predicted = Diagnosing(memory._cell, "sign", cosine, 0.05, known).by_spectrum()
+        assert predicted(570) == pytest.approx(true, rel=0.07)
+
+
+def test_a_memory_as_its_own_sample_is_the_mean_over_keys_left_out():
+    keys = np.random.default_rng(0).standard_normal((90, 16))
+    memory = AssociativeMemory(16, 1, expansion=2, rule=Ridge(300.0))
+    memory.store(keys, signs(90, 1))
+    own, spectrum = from_sums.stored_keys(memory._cell, 0.9), from_sums.decomposed(memory._cell).spectrum
+    own = dataclasses.replace(own, noise=np.zeros(48), drift=np.zeros(48))
+    alpha = 300.0 / memory._cell.current().sums.level
+    law = own.law(spectrum, spectrum.equivalent(90, alpha), 90)
+    shrinkage = np.repeat(own.shrinkage, [16, 32])
+    oracle = naive.left_out_variances(memory.features.fold(keys), shrinkage, float(law.mean), 300.0)
+    assert law.variance == pytest.approx(oracle.mean(), rel=0.04)
 
 
 @pytest.mark.parametrize("with_sample", [True, False])
