@@ -408,7 +408,7 @@ def error_of_recalls(kind, share, crosstalk, sizes):
 
 
 def left_out_variances(features, shrinkage, share, alpha):
-    """|| (K - share) psi_i' R_-i Psi_-i' ||^2 of every row i, with R_-i of the others: the variance of its crosstalk."""
+    """|| (K - share) psi_i' R_-i Psi_-i' ||^2 of every row i, with R_-i of the others: variance of its crosstalk."""
     found = []
     for i, row in enumerate(features):
         others = np.delete(features, i, axis=0)
