@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from assocmem.cell import Cell
 from assocmem.core import checks
+from assocmem.laws import Recalled
 from assocmem.laws.prediction import KINDS, MOST_PAIRS, errors_of, pairs_within, predicted_error
 from assocmem.laws.real_keys import pretended_error
 from assocmem.operations import from_sums, rehearsal
@@ -226,7 +227,12 @@ class Diagnosing:
 
     def by_sums(self, cosine: float) -> float:
         """Error of the stored pairs."""
-        law = from_sums.recalled(self.cell, cosine)
+        return self.mean_error(from_sums.recalled(self.cell, cosine))
+
+    def mean_error(self, law: Recalled) -> float:
+        """Mean error of recalls of a law; a class that is recalled with the wrong sign is as good as not recalled."""
+        if self.kind == "onehot":
+            law = replace(law, mean=np.maximum(law.mean, 0.0))
         return float(np.mean(errors_of(law, self.kind, self.shape.value_dim)))
 
     def by_law(self, pairs: int, cosine: float) -> float:
@@ -282,7 +288,7 @@ class Diagnosing:
             if like is None:
                 return math.nan
             law = others.law(spectrum, like) if others is not None else own.law(spectrum, like, pairs)  # type: ignore[union-attr]
-            return float(np.mean(errors_of(law, self.kind, self.shape.value_dim)))
+            return self.mean_error(law)
 
         return predicted
 

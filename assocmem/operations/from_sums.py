@@ -31,11 +31,11 @@ ROOM = 0.05  # of N, by which the degrees of freedom must stay below N for error
 
 
 def sums_to_tell_from(rule: Rule, state: State) -> Sums | None:
-    """The sums, where they hold nothing but pairs of one weight, some of which have values; otherwise None."""
+    """The sums, where the weights solve a ridge problem of pairs of one weight, some with values; otherwise None."""
     sums = state.sums
     if sums is None or not state.n_stored or rule.fading is not None or sums.n_noisy or sums.level <= 0.0:
         return None
-    return sums if (sums.squared_values > 0.0).any() else None
+    return sums if (sums.squared_values > 0.0).any() and not sums.edits.has_directions else None
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def recalled(cell: Cell, query_cosine: float) -> Recalled:
     unit = np.sqrt(sums.squared_values[live] / n)
     weights = cell.view().weights[:, live].astype(np.float64) / unit
     cross = sums.cross[:, live] / unit / n
-    if query_cosine == 1.0:
+    if query_cosine == 1.0 or cell.features.key_dim == 1:  # a key of length 1 has no noisy versions
         mean = np.einsum("ij,ij->j", cross, weights)
         square = np.einsum("ij,ij->j", weights, symmetric_product(sums.gram, weights)) / n
         return Recalled(mean, (square - mean**2).clip(0.0), 1 - mean)

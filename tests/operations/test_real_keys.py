@@ -415,6 +415,7 @@ def test_what_cannot_be_pretended_is_refused():
     edited.edit(keys[:1], values[1:2], metric=keys)
     with pytest.raises(ValueError, match="edits in another metric leave no way"):
         edited.diagnose(keys=keys)
+    assert [memory.diagnose().source for memory in (noisy, edited)] == ["law", "law"]
 
 
 def test_the_spectrum_is_not_computed_for_large_ranks(monkeypatch):
