@@ -144,17 +144,52 @@ class Inspected(Memory):
         residuals = operations.confidence.leave_one_out(self._cell, *self._checked_pairs(keys, values))
         return residuals[0] if single else residuals
 
-    def diagnose(self, *, query_cosine: float = 0.9, error: float = 0.05, kind: str = "sign") -> Diagnosis:
-        """Load, predicted errors and room for further pairs, by the laws of capacity.
+    def diagnose(
+        self,
+        *,
+        keys: ArrayLike | None = None,
+        queries: ArrayLike | None = None,
+        query_cosine: float = 0.9,
+        error: float = 0.05,
+        kind: str = "sign",
+    ) -> Diagnosis:
+        """Load, predicted errors and room for further pairs.
+
+        With a sample of keys, each of them is pretended to be stored on top of what is there, with random values that
+        do not depend on the keys, and recalled: exactly what storing, recalling and forgetting it would give, without
+        a law. The values that are stored enter by the crosstalk that they make, and by their root mean square output by
+        output; under "hebbian" and "delta", which do not know that, values are taken to be ±1, or of variance 1. Under
+        "delta" and with a decay it is the error of the newest pair.
+
+        Without a sample, "ridge" and "rls" predict from their sums, for the keys and values that are stored, whatever
+        these are. It is less sure of fewer than 60 pairs, of few next to the rank under a large penalty, and of
+        keys whose lengths differ much.
+        Other rules know laws for keys with random directions, of which real keys may be far.
 
         Parameters
         ----------
+        keys : (n, key_dim), optional
+            Keys like the stored ones, that are not stored themselves: some hundreds; of more than 4,096 as many are
+            chosen at random. For any rule that has a `pretender`, as those of the package do.
+        queries : (n, key_dim) or (n, q, key_dim), optional
+            One or q noisy versions of every key, in place of ones that are drawn at `query_cosine`, four a key, of the
+            same length, from a fixed seed.
         query_cosine : float in [0, 1]
             Cosine of noisy queries to the stored keys.
         error : float in (0, 1]
             Error allowed for them.
         kind : {"sign", "gaussian", "onehot"}
             Error of ±1 values, of values of variance 1, or of the largest of value_dim outputs.
+
+        Raises
+        ------
+        ValueError
+            With a sample: for queries of another shape, under edits in another metric, for pairs stored with noise, and
+            for a rule that cannot pretend.
+
+        References
+        ----------
+        docs/theory.md, real keys.
 
         Examples
         --------
@@ -165,5 +200,7 @@ class Inspected(Memory):
         >>> memory.store(rng.standard_normal((60, 16)), rng.standard_normal((60, 1)))
         >>> memory.diagnose().warning[:48]
         'past capacity: 60 pairs in rank 48 can no longer'
+        >>> memory.diagnose(keys=rng.standard_normal((200, 16))).source
+        'sample'
         """
-        return operations.diagnosis.diagnose(self._cell, query_cosine, error, kind)
+        return operations.diagnosis.diagnose(self._cell, keys, queries, query_cosine, error, kind)

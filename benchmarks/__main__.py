@@ -31,10 +31,11 @@ BENCHMARKS = {
     "continual": "classes learned one after the other, and streams in one pass, compared with other methods",
     "distributed": "bytes and seconds of storing on several processes, and an estimate for many machines",
     "basins": "bits recovered by settling from flipped ones, compared with Hopfield networks",
+    "real": "errors measured and predicted for real keys; [--mnist FOLDER] [--words FILE]",
     "sharing": "frozen recalls on shared, pinned and busy processors, against one thread",
     "importing": "time to import the package, compared with its dependencies",
 }
-WITH_WORDS = ("speed",)
+WITH_WORDS = ("speed", "real")
 PEERS = ("dask", "distributed", "matplotlib", "padasip", "sklearn", "torch", "torchhd")
 
 

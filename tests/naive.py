@@ -383,3 +383,35 @@ def left_out(features, values, row, alpha):
         lengths = np.linalg.norm(kept, axis=1)[:, None]
         kept, targets = kept / lengths, targets / lengths
     return values[row] - features[row] @ np.linalg.lstsq(kept, targets, rcond=1e-14)[0]
+
+
+def pretended(weights_of, features, values, key, query):
+    """Share and crosstalk of a query's recall had the key been stored too: store it with the values 0 and 1."""
+    extended = np.vstack([features, key])
+    none, one = (query @ weights_of(extended, np.vstack([values, np.full(values.shape[1], v)])) for v in (0.0, 1.0))
+    return one - none, none
+
+
+def error_of_recalls(kind, share, crosstalk, sizes):
+    """Error of one key's recall share * v + crosstalk, over all values v: signs, or one of the outputs."""
+    if kind == "sign":
+        recalled = [(share * v * s + t, v) for t, s in zip(crosstalk, sizes, strict=True) for v in (-1, 1)]
+        return np.mean([r * v < 0 for r, v in recalled])
+    if kind == "gaussian":
+        return np.mean([(1 - share) ** 2 + (t / s) ** 2 for t, s in zip(crosstalk, sizes, strict=True)])
+    height = math.sqrt(sum(s * s for s in sizes))
+    wrong = 0
+    for c in range(len(sizes)):
+        recalled = [t + share * height * (j == c) for j, t in enumerate(crosstalk)]
+        wrong += recalled.index(max(recalled)) != c
+    return wrong / len(sizes)
+
+
+def left_out_variances(features, shrinkage, share, alpha):
+    """|| (K - share) psi_i' R_-i Psi_-i' ||^2 of every row i, with R_-i of the others: variance of its crosstalk."""
+    found = []
+    for i, row in enumerate(features):
+        others = np.delete(features, i, axis=0)
+        inverse = np.linalg.inv(others.T @ others + alpha * np.eye(len(row)))
+        found.append(float(np.sum(((shrinkage - share) * row @ inverse @ others.T) ** 2)))
+    return np.array(found)

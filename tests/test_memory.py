@@ -253,7 +253,7 @@ def test_sizes():
     memory = AssociativeMemory(20, 3, expansion=2, bias=1.0, dtype="float32")
     assert (memory.key_dim, memory.value_dim, memory.expansion) == (20, 3, 2)
     assert (memory.n_units, memory.rank) == (64, 85)
-    assert memory.nbytes == 8 * (85 * 85 + 85 * 3 + 3 * 3 + 5)
+    assert memory.nbytes == 8 * (85 * 85 + 85 * 3 + 3 * 3 + 21 + 5)
     assert memory.dtype == np.float32
     assert memory.weights.shape == (2, 64, 3)
     assert memory.offset.shape == (3,)

@@ -19,6 +19,7 @@ from scipy import special, stats
 from assocmem import __version__, laws
 from assocmem.capacity.tables import CapacityTable, Point, with_prediction
 from assocmem.core import checks
+from assocmem.features.noise import noisy_keys
 from assocmem.laws.prediction import KINDS, bits_of
 from assocmem.memory import AssociativeMemory
 from assocmem.rules import RULES, Rule, as_rule
@@ -94,35 +95,6 @@ def _run(trial: _Trial) -> tuple[list[float], float, int]:
         judged += len(asked) if trial.kind == "onehot" else values.size
     alpha = memory.alpha
     return list(errors / judged), math.nan if alpha is None else float(np.mean(alpha)) / memory.rank, judged
-
-
-def noisy_keys(keys: NDArray[Any], cosine: float, rng: np.random.Generator) -> NDArray[Any]:
-    """Return queries of the same norms at exactly this cosine to the keys, in random directions.
-
-    Parameters
-    ----------
-    keys : (N, key_dim)
-        Not zero.
-    cosine : float in [0, 1]
-        Cosine of query and key; keys of length 1 have no other directions, and stay as they are.
-    rng : numpy.random.Generator
-        Source of the directions.
-
-    Examples
-    --------
-    >>> keys = np.array([[3.0, 4.0, 0.0]])
-    >>> query = noisy_keys(keys, 0.6, np.random.default_rng(0))
-    >>> bool(np.isclose(np.sum(query * keys), 0.6 * 25)), bool(np.isclose(np.linalg.norm(query), 5))
-    (True, True)
-    """
-    if cosine == 1 or keys.shape[1] == 1:
-        return keys
-    norms = np.linalg.norm(keys, axis=1, keepdims=True)
-    units = keys / norms
-    noise = rng.standard_normal(keys.shape)
-    noise -= (noise * units).sum(axis=1, keepdims=True) * units
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    return np.asarray(norms * (cosine * units + math.sqrt((1 - cosine) * (1 + cosine)) * noise))
 
 
 def _errors(kind: str, recalled: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:

@@ -184,8 +184,11 @@ def freeze(
 
 def info(
     file: Annotated[Path, typer.Argument(help="A memory that was saved, or a frozen one.", show_default=False)],
+    keys: Annotated[
+        Path | None, typer.Option(help="Keys like the stored ones, (n, key_dim), from which errors are predicted.")
+    ] = None,
 ) -> None:
-    """Show the configuration, the load and the size of a memory."""
+    """Show the configuration, the size and the diagnosis of a memory."""
     memory = arrays.load_memory(file)
     center = memory.features.center
     rows: dict[str, object] = {
@@ -201,24 +204,16 @@ def info(
         "in memory": readable_bytes(memory.nbytes),
         "on disk": readable_bytes(file.stat().st_size),
     }
+    if isinstance(memory, FrozenMemory) and keys is not None:
+        raise ValueError(f"{file} is frozen, and has no diagnosis; give --keys with the memory that it is of")
     print(f"{file}:")
     if isinstance(memory, FrozenMemory):
         Console().print(pairs_table([("frozen weights", memory.precision), *rows.items()]))
         return
-    diagnosis = memory.diagnose()
-    left = "unknown" if diagnosis.pairs_left is None else f"{diagnosis.pairs_left:,}"
-    rows |= {
-        "rank": diagnosis.rank,
-        "n_stored": diagnosis.n_stored,
-        "load": f"{diagnosis.load:.3g}",
-        "predicted sign error": f"{diagnosis.clean_error:.3g}",
-        f"  at cosine {diagnosis.query_cosine:g}": f"{diagnosis.noisy_error:.3g}",
-        f"pairs left until {diagnosis.error:.0%} there": left,
-        "condition": f"{diagnosis.condition:.3g}",
-    }
+    diagnosis = memory.diagnose(keys=None if keys is None else arrays.read_rows(keys, "keys"))
+    rows["condition"] = f"{diagnosis.condition:.3g}"
     Console().print(pairs_table([("rule", memory.rule), *rows.items()]))
-    if diagnosis.warning:
-        print(f"warning: {diagnosis.warning}")
+    print(diagnosis)
 
 
 COMMANDS: Final[dict[str, Callable[..., None]]] = {

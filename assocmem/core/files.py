@@ -25,7 +25,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 VERSION = 5
-READABLE = (2, 3, 4, 5)  # 2 had other names, which `operations.saving` translates, 3 other roundings: `Sums.fill`
+READABLE = (2, 3, 4, 5)  # 2 had other names, which `operations.saving` translates, 3 and 4 knew less: `Sums.fill`
 _ENTRY = "assocmem"
 _UNFINISHED = ".unfinished"
 _WRITER = 16  # characters that name the process, in the name of an unfinished replacement

@@ -343,8 +343,12 @@ class CReLUFeatures(Fixed):
                 f"out must be a contiguous, writeable {self.dtype} array of shape {(len(rows), self.rank)}, got "
                 f"{out.dtype} of shape {out.shape}"
             )
+        return self.fold_centred(self.centred(rows), out)
+
+    def fold_centred(self, rows: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """`fold_rows` of rows from which the center is subtracted already."""
         folded = np.empty((len(rows), self.rank), self.dtype) if out is None else out
-        arguments = (self.centred(rows), *self.kernel_arguments, folded)
+        arguments = (rows, *self.kernel_arguments, folded)
         run_in_row_blocks(_fold_rows, len(rows), MIN_BLOCK_SIZE // self.n_units, *arguments)
         return folded
 

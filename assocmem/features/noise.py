@@ -1,4 +1,4 @@
-"""Mean and variance of the features of noisy keys, in closed form."""
+"""Noisy keys, and the mean and variance of their features in closed form."""
 
 from __future__ import annotations
 
@@ -106,3 +106,32 @@ def expect_noisy_rows(
     arguments = (features.centred(rows), *features.kernel_arguments, 1.0 - 2.0 * noise, means, variances)
     run_in_row_blocks(_expect_rows, len(rows), MIN_BLOCK_SIZE // (8 * features.n_units), *arguments)
     return means, variances.sum(axis=0, dtype=np.float64)
+
+
+def noisy_keys(keys: NDArray[Any], cosine: float, rng: np.random.Generator) -> NDArray[Any]:
+    """Return queries of the same norms at exactly this cosine to the keys, in random directions.
+
+    Parameters
+    ----------
+    keys : (N, key_dim)
+        Not zero.
+    cosine : float in [0, 1]
+        Cosine of query and key; keys of length 1 have no other directions, and stay as they are.
+    rng : numpy.random.Generator
+        Source of the directions.
+
+    Examples
+    --------
+    >>> keys = np.array([[3.0, 4.0, 0.0]])
+    >>> query = noisy_keys(keys, 0.6, np.random.default_rng(0))
+    >>> bool(np.isclose(np.sum(query * keys), 0.6 * 25)), bool(np.isclose(np.linalg.norm(query), 5))
+    (True, True)
+    """
+    if cosine == 1 or keys.shape[1] == 1:
+        return keys
+    norms = np.linalg.norm(keys, axis=1, keepdims=True)
+    units = keys / norms
+    noise = rng.standard_normal(keys.shape)
+    noise -= (noise * units).sum(axis=1, keepdims=True) * units
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    return np.asarray(norms * (cosine * units + math.sqrt((1 - cosine) * (1 + cosine)) * noise))

@@ -81,8 +81,8 @@ def predicted_error(
     return float(np.sum(errors * np.asarray(shares)))
 
 
-def errors_of(law: Recalled, kind: str, value_dim: int, pairs: float) -> Array:
-    """Errors of a kind that a law gives, of the shape of the law; classes have random sizes, `pairs` altogether."""
+def errors_of(law: Recalled, kind: str, value_dim: int, pairs: float | None = None) -> Array:
+    """Errors of a kind that a law gives, of its shape; classes have random sizes, `pairs` altogether, or equal ones."""
     if kind == "gaussian":
         return law.mean_squared_error
     if kind == "sign":

@@ -16,6 +16,7 @@ from assocmem.rules.sums import Sums
 
 if TYPE_CHECKING:
     from assocmem.laws import Recalled
+    from assocmem.rules.pretending import Pretender
 
 
 @dataclass
@@ -120,6 +121,13 @@ class Rule(ABC):
 
     def law(self, load: float, kappa: float, gap: float, penalty: float) -> tuple[Recalled, Any] | None:
         """Return the law of recalls, and the shares of its entries if it is a mixture; None where none is known."""
+        return None
+
+    def pretender(self, state: State, weights: NDArray[Any]) -> Pretender | None:
+        """Return the function that tells what would be recalled had a further pair been stored; None without one.
+
+        The weights are those that the state implies, if they are known.
+        """
         return None
 
     def tuned(self, query_cosine: float, n_pairs: int, shape: Shape) -> tuple[Rule, float]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from assocmem.core import checks
 from assocmem.rules.arrays import Shape
 from assocmem.rules.base import Cost, Rule, Solved, State
-from assocmem.rules.blas import add_outer, add_product, normalise_extreme_rows, solve_lower
+from assocmem.rules.blas import Matrix64, add_outer, add_product, normalise_extreme_rows, solve_lower
 from assocmem.rules.hebbian import WeightState
+from assocmem.rules.pretending import Pretended, Pretender, normalised_steps
 
 if TYPE_CHECKING:
     from assocmem.laws import Recalled
@@ -95,6 +96,15 @@ class DeltaRule(Rule):
         from assocmem import laws  # not with the package: scipy.special
 
         return laws.delta_law(load, load * _AGES, self.rate, kappa, gap), _SHARES
+
+    def pretender(self, state: State, weights: NDArray[Any]) -> Pretender:
+        """Return the function that pretends to correct the weights with one more pair."""
+        exact = weights.astype(np.float64)
+
+        def pretend(features: Matrix64) -> Pretended:
+            return Pretended(exact, normalised_steps(features, self.rate), features @ exact)
+
+        return pretend
 
     def cost(self, shape: Shape) -> Cost:
         """Return bytes and operations: the error, and the correction."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from assocmem.core import checks
 from assocmem.rules.arrays import NEVER_STORED, ROWS_ROUNDED_ONCE, Layout, Shape, effective_number
 from assocmem.rules.base import AdditiveRule, Solved, State
-from assocmem.rules.blas import add_product, normalise_extreme_rows
+from assocmem.rules.blas import Matrix64, add_product, normalise_extreme_rows
+from assocmem.rules.pretending import Pretended, Pretender, normalised_steps
 
 if TYPE_CHECKING:
     from assocmem.laws import Recalled
@@ -200,6 +201,15 @@ class Hebbian(AdditiveRule):
         from assocmem import laws  # not with the package: scipy.special
 
         return (laws.hebbian_law(load, kappa, gap), 1.0) if self.decay == 1.0 else None
+
+    def pretender(self, state: State, weights: NDArray[Any]) -> Pretender:
+        """Return the function that pretends to add the outer product of a pair, while the past fades once more."""
+        faded = self.decay * weights.astype(np.float64)
+
+        def pretend(features: Matrix64) -> Pretended:
+            return Pretended(faded, normalised_steps(features), np.zeros((len(features), faded.shape[1])))
+
+        return pretend
 
     def n_effective(self, state: State) -> float:
         """Return the effective number of pairs of weight decay^age."""

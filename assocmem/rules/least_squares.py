@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from assocmem.core import checks
 from assocmem.rules.arrays import Shape, effective_number
 from assocmem.rules.base import AdditiveRule, State
+from assocmem.rules.pretending import Pretender, RidgePretender
 from assocmem.rules.sums import Sums
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class LeastSquaresRule(AdditiveRule):
         """Bound the rounding of the solution by residual, rounding of the sums and smallest eigenvalue."""
         return sums_of(state).error_bound(weights, self.alpha_for(state) or 0.0, state.n_stored)
 
+    def pretender(self, state: State, weights: NDArray[Any]) -> Pretender:
+        """Return the function that pretends to solve with one more pair, at a penalty that fades as the sums do."""
+        return RidgePretender.of(sums_of(state), weights, self.alpha_for(state) or 0.0, self.decay)
+
     def law(self, load: float, kappa: float, gap: float, penalty: float) -> tuple[Recalled, Any] | None:
         """Return the law of ridge regression; None where the past fades."""
         from assocmem import laws  # not with the package: scipy.special
@@ -72,12 +77,15 @@ def sums_of(state: State) -> Sums:
 
 def weigh_by_age(
     decay: float, features: NDArray[Any], values: NDArray[Any]
-) -> tuple[float, NDArray[Any], NDArray[Any]]:
-    """The factor by which a block fades the past, and its pairs with the square roots of their weights decay^age."""
+) -> tuple[float, NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+    """The factor by which a block fades the past, its pairs times roots of their weights decay^age, and these roots.
+
+    No roots if nothing fades.
+    """
     if decay == 1.0:
-        return 1.0, features, values
-    weight = decay ** (0.5 * np.arange(len(features) - 1, -1, -1))[:, None]
-    return decay ** len(features), features * weight, values * weight
+        return 1.0, features, values, None
+    roots = decay ** (0.5 * np.arange(len(features) - 1, -1, -1))
+    return decay ** len(features), features * roots[:, None], values * roots[:, None], roots
 
 
 def checked_decay(value: float) -> float:

@@ -22,6 +22,7 @@ from assocmem.rules.least_squares import (
     sums_of,
     weigh_by_age,
 )
+from assocmem.rules.pretending import Pretender, RidgePretender
 from assocmem.rules.sums import EPS_SINGLE, Sums, squared_size
 
 # Rounding of G, as a share of the penalty, up to which float32 features are multiplied in single precision: it moves
@@ -135,12 +136,12 @@ class Ridge(LeastSquaresRule):
     def store(self, state: State, features: NDArray[Any], values: NDArray[Any]) -> None:
         """Add a block to the sums, the later pairs with more weight if the past fades."""
         sums, n_pairs = sums_of(state), len(features)
-        past, features, values = weigh_by_age(self.decay, features, values)
+        past, features, values, roots = weigh_by_age(self.decay, features, values)
         single = self._covers_single(state, past, features)
         with state.changing():
             if past != 1.0:
                 sums.fade(past)
-            sums.add(features, values, single=single)
+            sums.add(features, values, roots=roots, single=single)
             state.n_stored += n_pairs
 
     def solve(self, state: State) -> Solved:
@@ -197,6 +198,14 @@ class Ridge(LeastSquaresRule):
     def error_bound(self, state: State, weights: NDArray[Any]) -> float | None:
         """Bound the rounding of the solution; None for penalties per output."""
         return None if self.per_output else super().error_bound(state, weights)
+
+    def pretender(self, state: State, weights: NDArray[Any]) -> Pretender:
+        """Return the function that pretends to solve with one more pair, at the penalty in use."""
+        if self.decay == 1.0:
+            return super().pretender(state, weights)
+        # The sums fade and the penalty stays: next to them it grows.
+        alpha = (self.alpha_for(state) or 0.0) / self.decay
+        return RidgePretender.of(sums_of(state), sums_of(state).solve(alpha)[0], alpha, self.decay)
 
     def tuned(self, query_cosine: float, n_pairs: int, shape: Shape) -> tuple[Ridge, float]:
         """Return the rule that chooses the best penalty for such queries, and that penalty."""

@@ -228,7 +228,7 @@ class RecursiveLeastSquares(LeastSquaresRule):
 
     def _step(self, state: RecursiveState, features: Matrix64, values: Matrix64) -> None:
         """Add a block to the sums, and to R and U if these are kept and rounding does not overcome them."""
-        past, features, values = weigh_by_age(self.decay, features, values)
+        past, features, values, roots = weigh_by_age(self.decay, features, values)
         if state.inverted:
             level = past * state.total.level + squared_size(features) / features.shape[1]
             kept = _reliable(state.inverse, past, state.alpha * past, level)
@@ -236,7 +236,7 @@ class RecursiveLeastSquares(LeastSquaresRule):
         if past != 1.0:
             state.alpha *= past
             state.total.fade(past)
-        state.total.add(features, values)
+        state.total.add(features, values, roots=roots)
 
     def _follow_sums(self, state: RecursiveState, due: bool) -> None:
         """Recompute R from the sums if that is due, or possible again; else keep α up to date."""

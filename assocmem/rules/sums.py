@@ -49,6 +49,9 @@ class Sums(Arrays):
         Σ v² for every output.
     n_nonzero : (v,)
         Pairs whose value is not 0, for every output.
+    key_sum : (d,)
+        Sum of the linear part of the features: of the keys, times √d or √(k/2). NaN if pairs come from a file of a
+        format before 5, which did not hold it.
     lost_cross : (v,)
         Norm of what Q has lost to rounding while its columns were larger than they are now, and in single precision.
     edits : Edits
@@ -67,6 +70,7 @@ class Sums(Arrays):
     cross: Matrix64
     squared_values: NDArray[np.float64]
     n_nonzero: NDArray[np.float64]
+    key_sum: NDArray[np.float64]
     lost_cross: NDArray[np.float64]
     edits: Edits
     lost: float = 0.0
@@ -78,11 +82,28 @@ class Sums(Arrays):
     def zeros(cls, shape: Shape) -> Sums:
         """The sums of no pairs."""
         d, v = shape.rank, shape.value_dim
-        return cls(np.zeros((d, d)), np.zeros((d, v)), np.zeros(v), np.zeros(v), np.zeros(v), Edits.none(shape))
+        return cls(
+            gram=np.zeros((d, d)),
+            cross=np.zeros((d, v)),
+            squared_values=np.zeros(v),
+            n_nonzero=np.zeros(v),
+            key_sum=np.zeros(shape.key_dim),
+            lost_cross=np.zeros(v),
+            edits=Edits.none(shape),
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays by name, without a sum of keys that is not known."""
+        found = super().arrays()
+        if not self.knows_keys:
+            del found["key_sum"]
+        return found
 
     def layout(self, arrays: Mapping[str, NDArray[Any]]) -> Layout:
-        """Those of format 3 are known by their `rounding`."""
+        """Those of format 3 are known by their `rounding`; the sum of the keys may be missing."""
         expected = super().layout(arrays)
+        if "key_sum" not in arrays:
+            del expected["key_sum"]
         if "rounding" not in arrays:
             return expected
         old = {name: ((), np.dtype(np.float64)) for name in ("rounding", "rounding_cross")}
@@ -91,6 +112,8 @@ class Sums(Arrays):
     def fill(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take the arrays of a file, also of format 3."""
         super().fill(arrays)
+        if "key_sum" not in arrays:
+            self.key_sum[...] = np.nan if self.gram.any() else 0.0
         if "rounding" in arrays:
             self.lost, self.times = 4 * EPS * float(arrays["rounding"]), 1.0
             self.lost_cross[...] = EPS * float(arrays["rounding_cross"])
@@ -100,6 +123,11 @@ class Sums(Arrays):
     def level(self) -> float:
         """Mean eigenvalue of G."""
         return mean_eigenvalue(self.gram)
+
+    @property
+    def knows_keys(self) -> bool:
+        """Whether the sum of the keys is known."""
+        return bool(np.isfinite(self.key_sum).all())
 
     # --------------------------------------------------------------------------------------------------- rounding
 
@@ -135,12 +163,25 @@ class Sums(Arrays):
         self.gram *= factor
         self.cross *= factor
         self.squared_values *= factor
+        self.key_sum *= factor
         self.lost *= factor
         self.lost_cross *= factor
         self.times *= factor * factor  # what comes next is rounded anew
 
-    def add(self, features: Matrix, values: Matrix, factor: float = 1.0, *, single: bool = False) -> None:
-        """Add `factor` times a block of pairs; with `single`, float32 features are multiplied in single precision."""
+    def add(
+        self,
+        features: Matrix,
+        values: Matrix,
+        factor: float = 1.0,
+        *,
+        roots: Matrix | None = None,
+        single: bool = False,
+    ) -> None:
+        """Add `factor` times a block of pairs.
+
+        Features and values are already multiplied with `roots` (B,) of weights of the pairs, if these differ. With
+        `single`, float32 features are multiplied in single precision.
+        """
         exact_values = values.astype(np.float64, copy=False)
         squares = np.einsum("ij,ij->j", exact_values, exact_values)
         times = 1.0 + len(features) / ROWS_ROUNDED_ONCE
@@ -158,6 +199,13 @@ class Sums(Arrays):
             add_gram(self.gram, exact, factor)
             add_product(self.cross, exact, exact_values, factor)
         self.squared_values += factor * squares
+        linear = features[:, : len(self.key_sum)]
+        if roots is not None:
+            self.key_sum += factor * (roots @ linear)
+        elif len(linear) == 1:
+            self.key_sum += factor * linear[0]
+        else:
+            self.key_sum += factor * linear.sum(axis=0, dtype=np.float64)
         self.n_nonzero += math.copysign(1.0, factor) * np.count_nonzero(exact_values, axis=0)
 
     def add_variances(self, variances: NDArray[np.float64]) -> None:
@@ -191,6 +239,7 @@ class Sums(Arrays):
             cross=self.cross + other.cross,
             squared_values=self.squared_values + other.squared_values,
             n_nonzero=self.n_nonzero + other.n_nonzero,
+            key_sum=self.key_sum + other.key_sum,
             lost_cross=np.hypot(self.lost_cross, other.lost_cross),
             edits=self.edits.plus(other.edits),
             lost=math.hypot(self.lost, other.lost),

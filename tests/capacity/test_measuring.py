@@ -371,16 +371,22 @@ def test_penalties_that_cannot_be_are_refused(call, message: str) -> None:
 @pytest.mark.parametrize(
     "rule", [Hebbian(), "delta", "ridge", Ridge(query_cosine=0.9), RecursiveLeastSquares(alpha=1.0)]
 )
-def test_diagnosis_follows_the_laws(rule) -> None:
-    full, fresh = filled(rule, 400).diagnose(), filled(rule, 5).diagnose()
+def test_diagnosis_of_random_keys_follows_the_laws(rule) -> None:
+    def diagnosed(n: int):
+        rng = np.random.default_rng(3)
+        memory = AssociativeMemory(48, 16, expansion=2, rule=rule)
+        memory.store(5 * rng.standard_normal((n, 48)), np.sign(rng.standard_normal((n, 16))))
+        return memory.diagnose()
+
+    full, fresh = diagnosed(400), diagnosed(5)
     assert "past capacity" in full.warning or "least-squares fit" in full.warning
     assert full.pairs_left == 0
     assert fresh.warning == ""
     assert fresh.pairs_left is not None
     assert fresh.pairs_left > 0
     assert fresh.noisy_error < full.noisy_error < 0.5
-    there, beyond = filled(rule, 5 + fresh.pairs_left).diagnose(), filled(rule, 15 + fresh.pairs_left).diagnose()
-    assert there.noisy_error <= 0.052
+    there, beyond = diagnosed(5 + fresh.pairs_left), diagnosed(15 + fresh.pairs_left)
+    assert there.noisy_error <= 0.065
     assert beyond.noisy_error > 0.05
 
 

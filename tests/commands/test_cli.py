@@ -249,6 +249,17 @@ def test_recall_refuses_and_writes_nothing(folder: Path) -> None:
     assert sorted(os.listdir()) == names
 
 
+def test_info_predicts_from_a_sample_of_keys(folder: Path) -> None:
+    succeeded(store("--alpha", "0.25"))
+    np.save("sample.npy", np.random.default_rng(9).standard_normal((50, KEY_DIM)))
+    memory = AssociativeMemory.load("memory")
+    assert str(memory.diagnose()) in succeeded(run("info", "memory"))
+    shown = succeeded(run("info", "memory", "--keys", "sample.npy"))
+    assert str(memory.diagnose(keys=np.load("sample.npy"))) in shown
+    succeeded(run("freeze", "memory", "frozen"))
+    assert_refused(run("info", "frozen", "--keys", "sample.npy"), "frozen is frozen, and has no diagnosis")
+
+
 def test_info_refuses_what_is_not_a_memory(folder: Path) -> None:
     assert_refused(run("info", "none"), "no file none")
     assert_refused(run("info", "keys.npy"), "keys.npy is not a memory")

@@ -51,6 +51,7 @@ def check(rule, dtype, size, unit, n):
         lambda: memory.error_bound,
         lambda: memory.solution,
         lambda: memory.diagnose(query_cosine=0.0),
+        lambda: memory.diagnose(keys=queries),
         lambda: memory.store_from((keys, values)),
         lambda: sign_report(memory),
         memory.recompute,
