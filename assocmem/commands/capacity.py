@@ -14,6 +14,7 @@ from rich.table import Table
 
 from assocmem.capacity import CapacityTable, Point, antipodal_error, measure, plan, sign_report
 from assocmem.capacity.measuring import label_of
+from assocmem.commands import arrays
 from assocmem.commands.terminal import pairs_table, plain_table, progress_bar
 from assocmem.core import files
 from assocmem.laws import sign_loss
@@ -137,6 +138,10 @@ def plan_command(
     query_cosine: Annotated[float, typer.Option(help="Cosine of queries and stored keys.")] = 1.0,
     rule: Annotated[str, typer.Option(help="ridge, rls, delta or hebbian.")] = "ridge",
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    keys: Annotated[Path | None, typer.Option(help="A sample of keys like those to be stored, some hundreds.")] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="A noisy query for each key of the sample, instead of a cosine.")
+    ] = None,
 ) -> None:
     """Size a memory: the smallest for so many pairs, or the most pairs for so many bytes."""
     answer = plan(
@@ -149,6 +154,8 @@ def plan_command(
         rule=rule,
         dtype=dtype,
         memory_bytes=memory_bytes,
+        keys=None if keys is None else arrays.read_rows(keys, "keys"),
+        queries=None if queries is None else arrays.read_rows(queries, "keys"),
     )
     rows = [(field.name.replace("_", " "), _readable(getattr(answer, field.name))) for field in fields(answer)]
     Console().print(pairs_table(rows))
