@@ -23,23 +23,14 @@ def sampled(features: np.ndarray, queries: np.ndarray | None = None) -> SampledK
     return SampledKeys(features @ features.T, features.shape[1], None if queries is None else queries @ features.T)
 
 
-@settings(max_examples=5, deadline=None)
-@given(
-    n=st.integers(8, 16),
-    rank=st.integers(5, 16),
-    factor=st.floats(0.2, 3.0),
-    share=st.floats(0.05, 2.0),
-    seed=st.integers(0, 99),
-)
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("n", "rank"), [(14, 8), (10, 14)])
+@pytest.mark.parametrize(("factor", "share"), [(0.4, 0.05), (1.0, 1.0), (3.0, 2.0)])
 def test_recalls_are_those_of_the_scaled_sample_with_each_key_left_out(n, rank, factor, share, seed) -> None:
     features, queries = correlated(n, rank, seed)
     pairs, alpha = max(1, round(factor * n)), share * np.trace(features @ features.T) / rank
     keys = sampled(features, queries)
-    try:
-        law = keys.ridge(pairs, alpha)
-    except SampleTooSmallError:
-        assert pairs > n  # the sample itself always tells about as many pairs
-        return
+    law = keys.ridge(pairs, alpha)
     shares, variances = naive.recalls_from_sample(features, queries, pairs, alpha)
     np.testing.assert_allclose(law.mean, shares, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(law.variance, variances, rtol=1e-4, atol=1e-8)
