@@ -178,7 +178,8 @@ def plan(
     keys : (n, key_dim), optional
         A sample of keys like those to be stored, some hundreds of them: for "ridge", "rls" and "hebbian". It must be
         drawn from them at random. Near-duplicates, such as overlapping patches of an image, are rarer in a small
-        sample than among the stored keys, and not foreseen.
+        sample than among the stored keys, and not foreseen. Keys of unequal lengths share one penalty: scaled to one
+        length they may need a far smaller memory.
     queries : (n, key_dim), optional
         A noisy query for each sample key, in the same order, if the noise is not isotropic; the penalty is then chosen
         for their mean cosine, in the place of `query_cosine`.
