@@ -114,16 +114,26 @@ class _Request:
             penalty=self.tuned(expansion, pairs)[1],
         )
 
+    def known_error(self, expansion: int, pairs: int) -> float:
+        """The predicted error; NaN where the sample is too small to tell."""
+        try:
+            return self.predicted(expansion, pairs)
+        except SampleTooSmallError:
+            return math.nan
+
+    def suffices(self, expansion: int, pairs: int) -> bool:
+        """Whether the error is allowed, also where more pairs than the sample tells about have too large a one."""
+        try:
+            return self.predicted(expansion, pairs) <= self.error
+        except SampleTooSmallError as refusal:
+            if self.known_error(expansion, refusal.known) > self.error:
+                return False
+            raise
+
     def most_pairs(self, expansion: int) -> int:
         """Largest number of pairs up to which the error is known and allowed; 0 if it is not even for one."""
-
-        def predicted(pairs: int) -> float:
-            try:
-                return self.predicted(expansion, pairs)
-            except SampleTooSmallError:
-                return math.nan
-
-        return pairs_within(self.error, predicted, 1, self.shape(expansion).rank)
+        rank = self.shape(expansion).rank
+        return pairs_within(self.error, lambda pairs: self.known_error(expansion, pairs), 1, rank)
 
     def sizes(self, expansion: int) -> tuple[int, int]:
         """Bytes in memory and on disk."""
@@ -176,10 +186,10 @@ def plan(
     memory_bytes : int, optional
         Bytes that the memory may take.
     keys : (n, key_dim), optional
-        A sample of keys like those to be stored, some hundreds of them: for "ridge", "rls" and "hebbian". It must be
-        drawn from them at random. Near-duplicates, such as overlapping patches of an image, are rarer in a small
-        sample than among the stored keys, and not foreseen. Keys of unequal lengths share one penalty: scaled to one
-        length they may need a far smaller memory.
+        A sample of keys like those to be stored, drawn from them at random, for "ridge", "rls" and "hebbian". Some
+        hundreds take seconds, 2000 a minute; of more, 2000 at equal distances are used. Near-duplicates, such as
+        overlapping patches of an image, are rarer in a small sample than among the stored keys, and not foreseen. Keys
+        of unequal lengths share one penalty: scaled to one length they may need a far smaller memory.
     queries : (n, key_dim), optional
         A noisy query for each sample key, in the same order, if the noise is not isotropic; the penalty is then chosen
         for their mean cosine, in the place of `query_cosine`.
@@ -273,13 +283,13 @@ def _smallest_expansion(request: _Request, pairs: int) -> int | None:
     """
     if request.sample is None:
         every = range(1, request.most_blocks + 1)
-        return next((each for each in every if request.predicted(each, pairs) <= request.error), None)
+        return next((each for each in every if request.suffices(each, pairs)), None)
     past = 0
     for within in _doublings(request.most_blocks):
-        if request.predicted(within, pairs) <= request.error:
+        if request.suffices(within, pairs):
             while within - past > 1:
                 middle = (past + within) // 2
-                past, within = (past, middle) if request.predicted(middle, pairs) <= request.error else (middle, within)
+                past, within = (past, middle) if request.suffices(middle, pairs) else (middle, within)
             return within
         past = within
     return None
@@ -324,13 +334,14 @@ def _alternatives(request: _Request, pairs: int) -> str:
     most = request.most_blocks
     expansions = {1, max(1, most // 2), most} if request.sample is None else set(_doublings(most))
     held = max(request.most_pairs(expansion) for expansion in expansions)
-    reached = min(request.predicted(expansion, pairs) for expansion in expansions)
+    errors = [request.known_error(expansion, pairs) for expansion in expansions]
+    reached = min((error for error in errors if not math.isnan(error)), default=math.nan)
     possible = f"up to {held} pairs" if held else "queries nearer to the stored keys"
     if request.sample is not None:
         return (
             f"no memory satisfies this: {pairs} pairs of keys like the sample at an error of {request.error:g} are "
-            f"more than any expansion up to {most} holds. Possible are {possible}, or an error of {reached:.3g}"
-        )
+            f"more than any expansion up to {most} holds. Possible are {possible}"
+        ) + ("" if math.isnan(reached) else f", or an error of {reached:.3g}")
     longer = request
     while longer.key_dim < LARGEST_KEY_DIM:
         longer = replace(longer, key_dim=2 * longer.key_dim)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from assocmem.capacity.measuring import noisy_keys
 from assocmem.core import checks
 from assocmem.features.crelu import CReLUFeatures
-from assocmem.laws.sample import SampledKeys, mean_error
+from assocmem.laws.sample import SampledKeys, SampleTooSmallError, mean_error
 from assocmem.rules import Hebbian, Rule
 from assocmem.rules.least_squares import LeastSquaresRule
 
@@ -67,8 +67,16 @@ class KeySample:
             If the sample is too small to tell.
         """
         keys = self._at(expansion)
-        law = keys.hebbian(pairs) if isinstance(rule, Hebbian) else keys.ridge(pairs, penalty * keys.mean_square)
-        return mean_error(law, kind, value_dim)
+        if isinstance(rule, Hebbian):
+            return mean_error(keys.hebbian(pairs), kind, value_dim)
+        try:
+            return mean_error(keys.ridge(pairs, penalty * keys.mean_square), kind, value_dim)
+        except SampleTooSmallError as refusal:
+            if self.size < MOST:
+                raise
+            raise SampleTooSmallError(
+                f"{refusal}. Of a sample no more than {MOST} keys are used", refusal.known
+            ) from None
 
     def _at(self, expansion: int) -> SampledKeys:
         """The sample at an expansion, from that at the next smaller one that is kept.

@@ -28,7 +28,14 @@ CAUTION = 1.2
 
 
 class SampleTooSmallError(ValueError):
-    """No penalty makes the sample act like so many pairs: too few keys for so small a penalty."""
+    """No penalty makes the sample act like so many pairs: too few keys for so small a penalty.
+
+    `known` is about the largest number of pairs about which it tells, for a penalty that grows with their number.
+    """
+
+    def __init__(self, message: str, known: int) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 class SampledKeys:
@@ -152,7 +159,7 @@ class SampledKeys:
 
         least = most = self._least_penalty
         if excess(math.log(least)) >= 0:
-            raise SampleTooSmallError(self._too_small(pairs, alpha))
+            raise self._too_small(pairs, alpha)
         while excess(math.log(most)) < 0:
             most *= 1e3
         return math.exp(scipy.optimize.brentq(excess, math.log(least), math.log(most), xtol=1e-10))
@@ -168,14 +175,15 @@ class SampledKeys:
     def _least_penalty(self) -> float:
         return ROUNDING * self.mean_square
 
-    def _too_small(self, pairs: int, alpha: float) -> str:
+    def _too_small(self, pairs: int, alpha: float) -> SampleTooSmallError:
         each = alpha / pairs  # penalties for noisy queries grow with N
         known = _last(self.size // 2, pairs, lambda n: self._excess(self._least_penalty, n, n * each) < 0)
-        return (
-            f"{self.size} sample keys are too few to tell about {pairs} pairs with so small a penalty, only about up "
-            f"to {known}; pass about {self.keys_needed(pairs, alpha)} keys, or plan for queries of a lower cosine, "
-            f"whose penalty is larger"
+        message = (
+            f"{self.size} sample keys are too few to tell about {pairs} pairs in rank {self.rank} with so small a "
+            f"penalty, only about up to {known}. Pass at least about {self.keys_needed(pairs, alpha)} keys ({pairs} "
+            f"always do), or plan for queries of a lower cosine, whose penalty is larger"
         )
+        return SampleTooSmallError(message, known)
 
     def keys_needed(self, pairs: int, alpha: float) -> int:
         """Estimate how many sample keys would tell about so many pairs, at most as many as pairs.

@@ -119,6 +119,22 @@ def test_a_sample_too_small_says_so_instead_of_guessing() -> None:
         plan(64, 4, memory_bytes=10**7, keys=DIGITS[:100])
 
 
+def test_expansions_too_small_for_the_pairs_that_a_sample_tells_about_are_passed_over() -> None:
+    with pytest.raises(ValueError, match="to tell about 500 pairs in rank 1088"):
+        plan(64, 4, 500, error=0.1, query_cosine=0.95, keys=DIGITS[:60])
+    sample = KeySample(DIGITS[:60], 64, None, 0.95)
+    with pytest.raises(ValueError, match="to tell about 500 pairs in rank 320"):
+        sample.error(
+            Ridge(), 500, 4, Ridge().tuned(0.95, 500, Shape(64, 4, True, 4, np.dtype(np.float64)))[1], "sign", 4
+        )
+
+
+def test_a_sample_of_the_largest_size_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assocmem.capacity.samples.MOST", 60)
+    with pytest.raises(ValueError, match="Of a sample no more than 60 keys are used"):
+        plan(64, 4, 400, keys=DIGITS[:100])
+
+
 NAN = DIGITS[:100].copy()
 NAN[3, 5] = np.nan
 
