@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
 if "tiny" in sys.argv or "--tiny" in sys.argv:  # before NumPy: products are too small for threads
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -31,11 +32,14 @@ BENCHMARKS = {
     "continual": "classes learned one after the other, and streams in one pass, compared with other methods",
     "distributed": "bytes and seconds of storing on several processes, and an estimate for many machines",
     "basins": "bits recovered by settling from flipped ones, compared with Hopfield networks",
-    "real": "errors measured and predicted for real keys; [--mnist FOLDER] [--words FILE]",
+    "real": "diagnoses and plans for real keys, beside what is measured; [--mnist FOLDER] [--words FILE]",
+    "penalty": "the closed formula of the penalty for noisy queries, on real keys; the same options",
+    "centred": "what a center is worth on real keys; the same options",
+    "theory": "tables of the theory page: codewords, classes, finite sizes, whitening, two penalties, lengths",
     "sharing": "frozen recalls on shared, pinned and busy processors, against one thread",
     "importing": "time to import the package, compared with its dependencies",
 }
-WITH_WORDS = ("speed", "real")
+WITH_WORDS = ("speed", "real", "penalty", "centred")
 PEERS = ("dask", "distributed", "matplotlib", "padasip", "sklearn", "torch", "torchhd")
 
 
@@ -46,9 +50,8 @@ def run(name: str, *, tiny: bool = False, words: tuple[str, ...] = ()) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             if tiny:
                 timing.once()
-                constants = vars(module)
-                constants.update(getattr(module, "TINY", {}))
-                constants.update({key: Path(folder, old.name) for key, old in constants.items() if type(old) in PATHS})
+                for part in (module, *getattr(module, "PARTS", ())):  # others of which it prints the tables too
+                    shrink(vars(part), Path(folder))
             module.main(*([words] if name in WITH_WORDS else []))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -60,6 +63,12 @@ def run(name: str, *, tiny: bool = False, words: tuple[str, ...] = ()) -> bool:
 
 
 PATHS = (type(Path()),)
+
+
+def shrink(constants: dict[str, Any], folder: Path) -> None:
+    """Make the constants of a benchmark tiny, and move the files that it writes into a folder."""
+    constants.update(constants.get("TINY", {}))
+    constants.update({key: Path(folder, old.name) for key, old in constants.items() if type(old) in PATHS})
 
 
 def run_all_tiny() -> int:

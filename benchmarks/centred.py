@@ -7,12 +7,11 @@ Penalties are chosen in hindsight, for each memory its own.
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 
 from assocmem import AssociativeMemory, Ridge
-from benchmarks.keysets import Keys, key_sets
+from benchmarks.keysets import Keys, sets_named
 from benchmarks.timing import machine, table
 
 COSINE, VALUE_DIM, TRIALS = 0.9, 64, 3
@@ -65,10 +64,10 @@ def centring_rows(sets: dict[str, Callable[[np.random.Generator], Keys]]) -> Ite
             yield [*row, f"{raw:.4f}", f"{centred:.4f}", f"{centred / raw:.2f}" if raw else ""]
 
 
-def main(mnist_folder: Path | None = None, words_file: Path | None = None) -> None:
+def main(options: tuple[str, ...] = ()) -> None:
     """Print the table, for the large sets only if they are given."""
     start = time.perf_counter()
     print(machine())
     print(f"wrong signs of ±1 values, queries at cosine {COSINE:g} to typical keys, best penalty, {TRIALS} trials\n")
-    print(table(HEADER, list(centring_rows(key_sets(mnist_folder, words_file)))))
+    print(table(HEADER, list(centring_rows(sets_named(options)))))
     print(f"\n{time.perf_counter() - start:.0f} s")

@@ -1,5 +1,6 @@
 """Real keys that benchmarks read: small sets that come with scikit-learn, and MNIST and word vectors if given."""
 
+import argparse
 import gzip
 from collections.abc import Callable
 from pathlib import Path
@@ -65,3 +66,12 @@ def key_sets(mnist_folder: Path | None = None, words_file: Path | None = None) -
     if mnist_folder is not None:
         sets["MNIST"] = lambda rng: mnist(rng, mnist_folder)
     return sets
+
+
+def sets_named(options: tuple[str, ...]) -> dict[str, Callable[..., Keys]]:
+    """The small sets, and the large ones for which --mnist FOLDER and --words FILE are given."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks NAME")
+    parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="with the idx files of MNIST, also .gz")
+    parser.add_argument("--words", type=Path, metavar="FILE", help="lines of a word and its vector, also .gz")
+    given = parser.parse_args(options)
+    return key_sets(given.mnist, given.words)

@@ -1,15 +1,16 @@
 """Real keys: errors measured and predicted: from a sample of keys, from the sums, by the law of random keys."""
 
-import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from assocmem import AssociativeMemory, Hebbian, Ridge
 from assocmem.capacity import noisy_keys, predicted_error
-from benchmarks.keysets import Keys, key_sets, photograph
+from benchmarks import plans
+from benchmarks.keysets import Keys, photograph, sets_named
 from benchmarks.timing import machine, table
 
 LOADS = (0.15, 0.3, 0.8, 2.0)
@@ -21,6 +22,9 @@ N_SAMPLE = 400  # keys that are not stored
 N_ASKED = 1000  # stored keys that are recalled, and at least LEAST_STORED in all trials
 LEAST_STORED = 200
 SHOWN = (1.0, 0.9)  # cosines of the rows that are printed
+LEAST_DRAWN = 1e-3
+PARTS = (plans,)
+PICTURE = Path(__file__).parent.parent / "docs" / "real-keys.png"
 TINY = {
     "LOADS": (0.5,),
     "PENALTIES": (0.1,),
@@ -112,7 +116,7 @@ def is_near(predicted: float, measured: float, relative: float = 0.1, absolute: 
     return abs(predicted - measured) <= max(relative * measured, absolute)
 
 
-def diagnosis(sets: dict[str, Callable[..., Keys]]) -> None:
+def diagnosis(sets: dict[str, Callable[..., Keys]]) -> list[Cell]:
     """Print wrong signs, measured and predicted, and how many predictions are right."""
     found = [
         cell for name, draw in sets.items() for expansion in EXPANSIONS[name] for cell in cells(name, draw, expansion)
@@ -131,15 +135,45 @@ def diagnosis(sets: dict[str, Callable[..., Keys]]) -> None:
         for name in [*dict.fromkeys(cell.keys for cell in found), ""]:
             known = [c for c in found if name in ("", c.keys) and not np.isnan(getattr(c, source))]
             near = sum(is_near(getattr(c, source), c.measured) for c in known)
-            print(f"  {source:8} {name or 'all':12} {near} of {len(known)}")
+            print(f"  {source:8} {name or 'all':16} {near} of {len(known)}")
+    return found
 
 
-def main(words: tuple[str, ...] = ()) -> None:
+def draw(found: list[Cell]) -> Figure:
+    """Predicted over measured wrong signs, a panel for each kind of prediction."""
+    panels = {
+        "sample": "from a sample of keys",
+        "sums": "from the sums alone (ridge)",
+        "law": "by the law for random keys",
+    }
+    figure = Figure(figsize=(12, 4.6), dpi=110, layout="constrained")
+    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    names = list(dict.fromkeys(cell.keys for cell in found))
+    for axis, (source, title) in zip(axes, panels.items(), strict=True):
+        axis.plot((LEAST_DRAWN, 0.5), (LEAST_DRAWN, 0.5), color="0.6", linewidth=1)
+        for name, marker in zip(names, "o^svDP", strict=False):
+            cells = [cell for cell in found if cell.keys == name and not np.isnan(getattr(cell, source))]
+            drawn = np.array([(cell.measured, getattr(cell, source)) for cell in cells]).reshape(-1, 2)
+            axis.plot(*np.maximum(drawn, LEAST_DRAWN).T, marker, markersize=4, mfc="none", label=name)
+        near = [is_near(getattr(c, source), c.measured) for c in found if not np.isnan(getattr(c, source))]
+        axis.set(
+            xscale="log",
+            yscale="log",
+            title=f"{title}: {sum(near)} of {len(near)}",
+            xlabel="wrong signs, measured",
+        )
+    axes[0].set_ylabel("predicted")
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def main(options: tuple[str, ...] = ()) -> None:
     """Run on the small sets, and on the large ones that are named."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks real")
-    options.add_argument("--mnist", type=Path, help="folder with the idx files of MNIST, also .gz")
-    options.add_argument("--words", type=Path, help="text file of word vectors, also .gz")
-    given = options.parse_args(words)
-    sets = {"unit photograph": unit_photograph, **key_sets(given.mnist, given.words)}
+    sets = sets_named(options)
     print(machine())
-    diagnosis({name: sets[name] for name in EXPANSIONS if name in sets})
+    found = diagnosis(
+        {name: draw for name, draw in {"unit photograph": unit_photograph, **sets}.items() if name in EXPANSIONS}
+    )
+    draw(found).savefig(PICTURE)
+    print()
+    plans.main(options)

@@ -201,6 +201,50 @@ def gcv_score(features, values, alpha, decay=1.0):
     return (weight @ (errors**2).sum(axis=1)) / (weight / (1 + weight * np.exp(low)) ** 2).sum()
 
 
+def left_out_leverages(features, penalty):
+    """Leverage of every row under a fit to the others."""
+    found = []
+    for i in range(len(features)):
+        others = np.delete(features, i, axis=0)
+        found.append(
+            features[i] @ np.linalg.solve(others.T @ others + penalty * np.eye(features.shape[1]), features[i])
+        )
+    return np.array(found)
+
+
+def equivalent_penalty(features, pairs, alpha):
+    """The penalty p of the sample for which alpha R is the same: N times the mean of l/(1 + l), l = p/alpha times the
+    left-out leverages, is tr(G R) of the sample.
+    """
+    low, high = np.log(1e-6), np.log(1e9)
+    for _ in range(60):
+        p = np.exp((low + high) / 2)
+        beside = p / alpha * left_out_leverages(features, p)
+        gram = features.T @ features
+        freedom = np.trace(gram @ np.linalg.inv(gram + p * np.eye(len(gram))))
+        is_low = pairs * (beside / (1 + beside)).mean() < freedom
+        low, high = ((low + high) / 2, high) if is_low else (low, (low + high) / 2)
+    return p
+
+
+def recalls_from_sample(features, queries, pairs, alpha):
+    """Shares and crosstalk variances of N pairs under alpha, from a sample: an inverse for every key left out."""
+    p, rank = equivalent_penalty(features, pairs, alpha), features.shape[1]
+    growth = (
+        equivalent_penalty(features, pairs, 1.001 * alpha) - equivalent_penalty(features, pairs, 0.999 * alpha)
+    ) / (0.002 * alpha)
+    shares, variances = [], []
+    for i in range(len(features)):
+        others = np.delete(features, i, axis=0)
+        inverse = np.linalg.inv(others.T @ others + p * np.eye(rank))
+        leverage = p / alpha * features[i] @ inverse @ features[i]
+        share = p / alpha * queries[i] @ inverse @ features[i] / (1 + leverage)
+        crosstalk = others @ inverse @ (queries[i] - share * features[i])
+        shares.append(share)
+        variances.append(growth * crosstalk @ crosstalk)
+    return np.array(shares), np.array(variances)
+
+
 def tail(x):
     """P(standard normal > x)."""
     return 0.5 * erfc(x / np.sqrt(2))

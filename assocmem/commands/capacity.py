@@ -16,6 +16,7 @@ from assocmem.capacity import CapacityTable, Point, measure, plan
 from assocmem.capacity.measuring import label_of, one_blas_thread
 from assocmem.capacity.signs import SignPoint, measure_antipodal, measure_signs, predicted_signs
 from assocmem.capacity.tables import predicted_curves, save_rows
+from assocmem.commands import arrays
 from assocmem.commands.terminal import pairs_table, plain_table, progress_bar
 from assocmem.core import checks, files
 from assocmem.laws import sign_loss
@@ -153,6 +154,10 @@ def plan_command(
     query_cosine: Annotated[float, typer.Option(help="Cosine of queries and stored keys.")] = 1.0,
     rule: Annotated[str, typer.Option(help="ridge, rls, delta or hebbian.")] = "ridge",
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    keys: Annotated[Path | None, typer.Option(help="A sample of keys like those to be stored, some hundreds.")] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="A noisy query for each key of the sample, instead of a cosine.")
+    ] = None,
 ) -> None:
     """Size a memory: the smallest for so many pairs, or the most pairs for so many bytes."""
     answer = plan(
@@ -165,6 +170,8 @@ def plan_command(
         rule=rule,
         dtype=dtype,
         memory_bytes=memory_bytes,
+        keys=None if keys is None else arrays.read_rows(keys, "keys"),
+        queries=None if queries is None else arrays.read_rows(queries, "keys"),
     )
     rows = [(field.name.replace("_", " "), _readable(getattr(answer, field.name))) for field in fields(answer)]
     Console().print(pairs_table(rows))

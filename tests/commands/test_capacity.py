@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -119,6 +120,21 @@ def test_pictures_have_the_format_asked_for(tmp_path: Path, ending: str) -> None
     assert result.exit_code == 0, result.output
     assert (tmp_path / f"capacity.{ending}").read_bytes().startswith(STARTS[ending])
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_plan_takes_a_sample_of_keys_and_queries_from_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    keys = rng.standard_normal((100, 3)) @ rng.standard_normal((3, 16))
+    np.save(tmp_path / "keys.npy", keys)
+    np.savez(tmp_path / "queries.npz", keys=keys + 0.3 * rng.standard_normal(keys.shape))
+    arguments = ("plan", "16", "4", "--pairs", "20", "--error", "0.3", "--keys", str(tmp_path / "keys.npy"))
+    result = run(*arguments, "--queries", str(tmp_path / "queries.npz"))
+    assert result.exit_code == 0, result.output
+    assert "sample size" in result.output
+    assert " 100" in result.output
+    refused = run("plan", "8", *arguments[2:])
+    assert refused.exit_code == 2
+    assert "keys have shape (100, 16); expected (N, 8)" in words(refused.output)
 
 
 def test_sign_loss_prints_and_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

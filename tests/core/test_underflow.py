@@ -74,6 +74,7 @@ for i, rule in enumerate(RULES):
 inverse_crelu(crelu([[1.0, -2e-310, 0.0]]))
 for query_cosine in (1e-3, 0.5, 1.0):
     asked(lambda: plan(64, 4, 30, error=0.4, query_cosine=query_cosine))
+    asked(lambda: plan(8, 4, 9, error=0.4, query_cosine=query_cosine, keys=1e-140 * rng.standard_normal((60, 8))))
     for load in (1e-300, 0.5, 2.0, 1e300):
         for penalty in (0.0, 1e-300, 1.0, 1e300):
             laws.ridge_law(load, penalty, query_cosine).sign_error
