@@ -189,7 +189,7 @@ class Inspected(Memory):
 
         References
         ----------
-        docs/theory.md, real keys.
+        docs/real-keys.md.
 
         Examples
         --------

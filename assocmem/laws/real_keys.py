@@ -1,9 +1,9 @@
 """What a memory recalls of real keys: from recalls that were pretended, and from the spectrum of its Gram matrix.
 
 Keys are correlated here. Let s be the eigenvalues of G = Σ ψψᵀ over n pairs, r = s/(s + α) and R = (G + αI)⁻¹. The
-degrees of freedom df(α) = Σ r and κ(α) = α/(n − df) describe every memory of keys of this kind: docs/theory.md, real
-keys, after Dobriban and Wager (2018), "High-Dimensional Asymptotics of Prediction", and Simon, Dickens, Karkada and
-DeWeese (2023), "The Eigenlearning Framework".
+degrees of freedom df(α) = Σ r and κ(α) = α/(n − df) describe every memory of keys of this kind: docs/real-keys.md,
+after Dobriban and Wager (2018), "High-Dimensional Asymptotics of Prediction", and Simon, Dickens, Karkada and DeWeese
+(2023), "The Eigenlearning Framework".
 """
 
 from __future__ import annotations

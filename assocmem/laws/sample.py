@@ -2,7 +2,7 @@
 
 No law of the keys is assumed. N pairs under a penalty act like the sample under another penalty, at which both have the
 same degrees of freedom; the sample is then recalled with each key left out, and the result scaled. Everything follows
-from inner products of features: docs/theory.md, "Other numbers of pairs, from a sample".
+from inner products of features: docs/real-keys.md, "Other numbers of pairs".
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def recalled(cell: Cell, query_cosine: float) -> Recalled:
     """Law (v,) of recalls of the stored values, divided by their root mean squares, output by output.
 
     Clean: mean share QᵀU/Σv² and crosstalk UᵀGU/Σv² − mean². For queries at a cosine with K in between, and the noise
-    of surrogate keys; the nonlinear rest of their mean features changes the share (docs/theory.md, real keys).
+    of surrogate keys; the nonlinear rest of their mean features changes the share (docs/real-keys.md).
     """
     state = cell.current()
     sums, n = state.sums, state.n_stored

@@ -41,7 +41,7 @@ class Pretended:
     def recall(self, queries: Matrix64) -> tuple[NDArray[np.float64], Matrix64]:
         """Shares (n,) and crosstalk (n, v) of queries ψ(q) (n, D), one one a key, which recall share · v + crosstalk.
 
-        share = ψ(q)ᵀg and crosstalk = Uᵀψ(q) − share · c, exactly (docs/theory.md, real keys).
+        share = ψ(q)ᵀg and crosstalk = Uᵀψ(q) − share · c, exactly (docs/real-keys.md).
         """
         shares = np.einsum("ij,ij->i", queries, self.gains)
         return shares, queries @ self.weights - shares[:, None] * self.expected
