@@ -378,6 +378,7 @@ def test_a_report_is_six_lines_and_warns_of_the_error_asked_for():
     assert report.warning in lines[5]
     assert report.warning
     assert memory.diagnose(query_cosine=0.8, error=0.5).warning == ""
+    assert "wrong classes  " in str(memory.diagnose(kind="onehot"))
 
 
 @pytest.mark.parametrize(
