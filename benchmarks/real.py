@@ -16,8 +16,8 @@ from benchmarks.timing import machine, table
 LOADS = (0.15, 0.3, 0.8, 2.0)
 PENALTIES = (0.01, 0.1, 1.0)  # in mean eigenvalues of G
 COSINES = (1.0, 0.95, 0.9, 0.8)
-EXPANSIONS = {"random": (5,), "digits": (8,), "photograph": (8,), "unit photograph": (8,), "words": (4,), "MNIST": (1,)}
-VALUE_DIM = 64
+EXPANSIONS = {"random": (5,), "digits": (8,), "photograph": (6,), "unit photograph": (6,), "words": (4,), "MNIST": (1,)}
+VALUE_DIM = 32
 N_SAMPLE = 400  # keys that are not stored
 N_ASKED = 1000  # stored keys that are recalled, and at least LEAST_STORED in all trials
 LEAST_STORED = 200

@@ -25,6 +25,7 @@ from assocmem.rules.solve import LARGEST_RATIO
 SAMPLE, SUMS, LAW, NONE = "sample", "sums", "law", "none"
 MOST_TIMES = 1e6  # as many pairs as there are, up to which room is looked for in a spectrum
 TELLING = 1.5  # times the pairs stored, of which a memory must be able to tell to be its own sample
+FEWEST = 60  # pairs whose error is known well enough to match the law with it
 
 _WHAT = {
     "sign": ("wrong signs", "{:.2%}"),
@@ -64,7 +65,8 @@ class Diagnosis:
         all the way, for values that do not depend on keys; None where nothing predicts it.
     room_source : str
         What predicts that: with "sums" and "sample" the memory is a sample of what it would hold, as far as it can
-        tell; "law" where it cannot: with fewer pairs than the rank next to no penalty, and beyond a rank of 4,096.
+        tell. With fewer pairs than the rank next to no penalty, and beyond a rank of 4,096, it is "law": that for
+        random keys, which is less sure, from the number of them on that would have the error that there is.
     effective_rank : float
         Directions that the keys use, Σ s/(s + α) over the eigenvalues of G, for a penalty of at least 1e-6 of their
         mean; NaN for rules without a Gram matrix.
@@ -104,12 +106,12 @@ class Diagnosis:
             "unknown" if math.isnan(self.unseen_error) else f"{self.unseen_error:.3g} times the squares of the values"
         )
         return "\n".join([
-            f"stored      {self.n_stored:,} pairs in rank {self.rank:,}: load {self.load:.3g}{used}",
-            f"{what:<12}{errors[0]} for stored keys, {errors[1]} for queries at cosine {self.query_cosine:.3g}",
-            f"predicted by {_SOURCES[self.source]}",
-            f"room        {left} until {form.format(self.error)} at that cosine{_ROOM.get(self.room_source, '')}",
-            f"unseen keys squared error {unseen}",
-            f"warning     {self.warning or 'none'}",
+            f"stored         {self.n_stored:,} pairs in rank {self.rank:,}: load {self.load:.3g}{used}",
+            f"{what:<15}{errors[0]} for stored keys, {errors[1]} for queries at cosine {self.query_cosine:.3g}",
+            f"predicted by   {_SOURCES[self.source]}",
+            f"room           {left} until {form.format(self.error)} at that cosine{_ROOM.get(self.room_source, '')}",
+            f"unseen keys    squared error {unseen}",
+            f"warning        {self.warning or 'none'}",
         ])  # fmt: skip
 
 
@@ -262,14 +264,14 @@ class Diagnosing:
         """Further pairs until the error allowed, None where nothing tells, and what tells."""
         if not math.isnan(noisy) and noisy > self.error:
             return 0, self.source
-        predicted, source = self.predicted_for_more()
+        predicted, source = self.predicted_for_more(noisy)
         if math.isnan(predicted(max(self.n, 1))):
             return None, NONE
         most = MOST_PAIRS if source == LAW else int(MOST_TIMES * self.n)
         found = pairs_within(self.error, predicted, max(self.n, 1), self.shape.rank, most)
         return max(found - self.n, 0), source
 
-    def predicted_for_more(self) -> tuple[Callable[[int], float], str]:
+    def predicted_for_more(self, noisy: float) -> tuple[Callable[[int], float], str]:
         """The error at the cosine for any number of pairs, and what predicts it."""
         if self.source == SAMPLE and isinstance(self.rule, Hebbian) and self.rule.decay == 1.0 and self.n:
             return lambda pairs: self.by_sample(self.recalls[1], math.sqrt(pairs / self.n)), SAMPLE
@@ -277,7 +279,15 @@ class Diagnosing:
             most = from_sums.decomposed(self.cell).spectrum.most_pairs(self.share(self.n))
             if most >= TELLING * self.n:  # otherwise these pairs cannot tell of more at so small a penalty
                 return self.by_spectrum(), self.source
-        return lambda pairs: self.by_law(pairs, self.cosine), LAW
+        return self.by_matched_law(noisy), LAW
+
+    def by_matched_law(self, noisy: float) -> Callable[[int], float]:
+        """The law for random keys, from the number of them on that would have the error that there is."""
+        scale = 1.0
+        if self.source in (SAMPLE, SUMS) and self.sums is not None and noisy > 0.0 and self.n >= FEWEST:
+            alike = pairs_within(noisy, lambda pairs: self.by_law(pairs, self.cosine), 1, self.shape.rank)
+            scale = max(alike, 1) / self.n
+        return lambda pairs: self.by_law(max(round(pairs * scale), 1), self.cosine)
 
     def share(self, pairs: int) -> float:
         """α for so many pairs, as a share of the mean eigenvalue of the G that there is."""

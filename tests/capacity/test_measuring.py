@@ -395,7 +395,7 @@ def test_pairs_left_end_before_the_peak_at_capacity() -> None:
     memory = AssociativeMemory(128, 8, expansion=3)
     memory.store(rng.standard_normal((384, 128)), np.sign(rng.standard_normal((384, 8))))
     left = memory.diagnose(query_cosine=0.9, error=0.3).pairs_left
-    assert left == 61  # 0.292 at 440 pairs, 0.324 at 460
+    assert left == pytest.approx(61, abs=3)  # 0.292 at 440 pairs, 0.324 at 460
 
 
 def test_diagnosis_of_conditioning_and_of_rules_without_a_law() -> None:

@@ -273,6 +273,19 @@ def test_room_ends_where_the_measured_error_does(with_sample):
     assert measured(more, keys, values, 0.95) == pytest.approx(now.noisy_error + 0.06, rel=0.12)
 
 
+@pytest.mark.parametrize("with_sample", [True, False])
+def test_room_without_a_penalty_is_that_of_the_law_matched_with_the_error_that_there_is(with_sample):
+    keys = DIGITS - DIGITS.mean(axis=0)
+    memory, _, _ = filled(70, Ridge(), keys)
+    sample = keys[1200:1600] if with_sample else None
+    now = memory.diagnose(keys=sample, query_cosine=0.97)
+    report = memory.diagnose(keys=sample, query_cosine=0.97, error=now.noisy_error + 0.05)
+    assert report.room_source == "law"
+    more, stored, values = filled(70 + report.pairs_left, Ridge(), keys)
+    assert 0 < report.pairs_left < 100
+    assert measured(more, stored, values, 0.97) == pytest.approx(now.noisy_error + 0.05, rel=0.35)
+
+
 def test_there_is_no_room_once_the_error_is_passed():
     memory, _, _ = filled(150, Ridge(1.0))
     assert memory.diagnose(query_cosine=0.8, error=0.01).pairs_left == 0
@@ -378,6 +391,7 @@ def test_a_report_is_six_lines_and_warns_of_the_error_asked_for():
     assert report.warning in lines[5]
     assert report.warning
     assert memory.diagnose(query_cosine=0.8, error=0.5).warning == ""
+    assert "wrong classes  " in str(memory.diagnose(kind="onehot"))
 
 
 @pytest.mark.parametrize(
