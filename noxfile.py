@@ -19,8 +19,12 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 WITH_OLDEST = PYTHONS[:2]  # newer versions of Python need newer packages than the bounds
 EXTRAS = ("demo", "arrow", "dask")
 
-# Tests of kernels, rules, files and commands, on which versions of Python and of the dependencies have an influence.
-FAST = ("core", "laws", "features", "rules", "commands", "test_memory.py", "test_scales.py", "test_frozen.py")
+# Tests of kernels, laws, files and commands, on which versions of Python and of the dependencies have an influence.
+FAST = (
+    *("core", "laws", "features", "rules/test_rules.py", "rules/test_outside_rule.py", "commands"),
+    *("test_memory.py", "test_frozen.py"),
+)
+SLOW = "commands/test_warming.py"  # compiles everything once more
 
 
 def output_of(*command: str) -> str | None:
@@ -50,7 +54,9 @@ def fast_tests(session: nox.Session, *constraints: str, options: tuple[str, ...]
     session.install("-e", f".[{','.join(EXTRAS)}]", "pytest", "hypothesis", "mpmath", *constraints)
     session.run("python", "-m", "pip", "list")
     settings = {"ASSOCMEM_EXAMPLES": "5", "NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
-    session.run("python", "-m", "pytest", *options, *(f"tests/{name}" for name in FAST), env=settings)
+    session.run(
+        "python", "-m", "pytest", *options, f"--ignore=tests/{SLOW}", *(f"tests/{name}" for name in FAST), env=settings
+    )
 
 
 @nox.session(python=found(WITH_OLDEST)[:1])

@@ -27,7 +27,8 @@ class Inspected(Memory):
         """Bound on the relative distance of the weights from those that a memory without rounding would have.
 
         In the Frobenius norm and to first order: the residual of the solution and the rounding that stores and
-        deletions have left in the sums, over what holds something of G. Roundings are taken as independent. Infinite
+        deletions have left in the sums, over what holds something of G. Roundings are taken as independent, and
+        features as the memory's dtype holds them: under float32 they are themselves rounded, to 1e-7. Infinite
         without a penalty where G holds fewer directions than there are pairs: keys that are equal, too near to each
         other or too short are then one to the sums. Three or four factorisations, O(D³), for "ridge" and "rls"; None
         for the delta rule, and with edits in another metric.
