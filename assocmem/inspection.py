@@ -157,10 +157,11 @@ class Inspected(Memory):
         """Load, predicted errors and room for further pairs.
 
         With a sample of keys, each of them is pretended to be stored on top of what is there, with random values that
-        do not depend on the keys, and recalled: exactly what storing, recalling and forgetting it would give, without
-        a law. The values that are stored enter by the crosstalk that they make, and by their root mean square output by
-        output; under "hebbian" and "delta", which do not know that, values are taken to be ±1, or of variance 1. Under
-        "delta" and with a decay it is the error of the newest pair.
+        do not depend on the keys, and recalled: exactly what storing, recalling and forgetting it would give, at the
+        penalty in use and without a law. The values that are stored enter by the crosstalk that they make, and by their
+        root mean square output by output; under "hebbian" and "delta", which do not know that, values are taken to be
+        ±1, or of variance 1. Under "delta" and with a decay it is the error of the newest pair. Values that depend on
+        their keys, such as classes, are recalled far better than this says: diagnose without a sample.
 
         Without a sample, "ridge" and "rls" predict from their sums, for the keys and values that are stored, whatever
         these are. It is less sure of fewer than 60 pairs, of few next to the rank under a large penalty, and of
@@ -170,8 +171,9 @@ class Inspected(Memory):
         Parameters
         ----------
         keys : (n, key_dim), optional
-            Keys like the stored ones, that are not stored themselves: some hundreds; of more than 4,096 as many are
-            chosen at random. For any rule that has a `pretender`, as those of the package do.
+            Some hundreds of keys like the stored ones, that are not stored themselves: stored ones would be pretended
+            to be stored twice, and look far worse than they are. Of more than 1,024 as many are chosen at random. For
+            any rule that has a `pretender`, as those of the package do.
         queries : (n, key_dim) or (n, q, key_dim), optional
             One or q noisy versions of every key, in place of ones that are drawn at `query_cosine`, four a key, of the
             same length, from a fixed seed.

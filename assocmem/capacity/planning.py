@@ -177,8 +177,8 @@ def plan(
     kind : {"sign", "gaussian", "onehot"}
         Share of wrong signs of ±1 values, mean squared error of values of variance 1, share of wrong classes.
     query_cosine : float in (0, 1]
-        Cosine of the queries to the stored keys. With sample keys and a cosine of 1, pairs without a penalty are
-        planned, about which n keys tell only up to n pairs.
+        Cosine of the queries to the stored keys. With a cosine of 1 no penalty is used, and a sample of n keys then
+        tells about at most n pairs.
     rule : {"ridge", "rls", "delta", "hebbian"} or a rule object
         Penalties of "ridge" and "rls" are chosen for the queries, whatever the object says.
     dtype : {"float64", "float32"}
@@ -189,7 +189,8 @@ def plan(
         A sample of keys like those to be stored, drawn from them at random, for "ridge", "rls" and "hebbian". Some
         hundreds take seconds, 2000 a minute; of more, 2000 at equal distances are used. Near-duplicates, such as
         overlapping patches of an image, are rarer in a small sample than among the stored keys, and not foreseen. Keys
-        of unequal lengths share one penalty: scaled to one length they may need a far smaller memory.
+        of unequal lengths share one penalty: scaled to one length they may need a far smaller memory. For a memory with
+        a center, pass the sample without it, sample − center.
     queries : (n, key_dim), optional
         A noisy query for each sample key, in the same order, if the noise is not isotropic; the penalty is then chosen
         for their mean cosine, in the place of `query_cosine`.

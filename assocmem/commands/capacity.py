@@ -203,9 +203,7 @@ def sign_loss_command(
     for path, rows in zip(outputs[:-1], (points, points, curves), strict=True):
         save_rows(path, SignPoint, rows)
     save_figure(figure, outputs[-1])
-    side_by_side = Table.grid(padding=(0, 2, 0, 0))
-    side_by_side.add_row(_trained_table(trained[SIGN_LOAD]), _antipodal_table(*antipodal.values()))
-    Console().print(_loss_table(), side_by_side, sep="\n")
+    Console().print(_loss_table(), _trained_table(trained[SIGN_LOAD]), _antipodal_table(*antipodal.values()), sep="\n")
     print(
         f"d = {key_dim}; {len(points)} rows in sign-loss.csv and .json, curves in sign-loss-curves.csv and .{picture}"
     )
@@ -242,7 +240,9 @@ def _loss_table() -> Table:
 
 def _trained_table(points: Sequence[SignPoint]) -> Table:
     """Return rules and expansions at one load, as `measure_signs` gives them, three points each."""
-    shown = plain_table("rule", "k", "aligned", "law", "bits lost", "law", "wrong", title=f"load {SIGN_LOAD:g}")
+    shown = plain_table(
+        "rule", "k", "aligned", "law", "bits lost", "law", "wrong signs", title=f"memories at load {SIGN_LOAD:g}"
+    )
     for aligned, loss, wrong in zip(points[::3], points[1::3], points[2::3], strict=True):
         numbers = aligned.measured, aligned.predicted, loss.measured, loss.predicted, wrong.measured
         shown.add_row(aligned.rule, str(aligned.expansion), *(f"{number:.3f}" for number in numbers))
@@ -250,7 +250,9 @@ def _trained_table(points: Sequence[SignPoint]) -> Table:
 
 
 def _antipodal_table(plain: Sequence[SignPoint], biased: Sequence[SignPoint]) -> Table:
-    shown = plain_table("pairs", "no bias", "bias 1", title="error, keys x and −x", left=0)
+    shown = plain_table(
+        "pairs", "no bias", "bias 1", title="relative error of antipodal pairs, keys x and −x, ridge", left=0
+    )
     for one, other in zip(plain, biased, strict=True):
         shown.add_row(str(one.n_pairs // 2), f"{one.measured:.4f}", f"{other.measured:.4f}")
     return shown

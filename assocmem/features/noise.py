@@ -114,7 +114,7 @@ def noisy_keys(keys: NDArray[Any], cosine: float, rng: np.random.Generator) -> N
     Parameters
     ----------
     keys : (N, key_dim)
-        Not zero.
+        Those of zeros have no direction, and stay as they are.
     cosine : float in [0, 1]
         Cosine of query and key; keys of length 1 have no other directions, and stay as they are.
     rng : numpy.random.Generator
@@ -130,7 +130,7 @@ def noisy_keys(keys: NDArray[Any], cosine: float, rng: np.random.Generator) -> N
     if cosine == 1 or keys.shape[1] == 1:
         return keys
     norms = np.linalg.norm(keys, axis=1, keepdims=True)
-    units = keys / norms
+    units = keys / np.where(norms > 0.0, norms, 1.0)
     noise = rng.standard_normal(keys.shape)
     noise -= (noise * units).sum(axis=1, keepdims=True) * units
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)

@@ -19,11 +19,13 @@ from assocmem.laws.real_keys import pretended_error
 from assocmem.operations import from_sums, rehearsal
 from assocmem.operations.rehearsal import Sample
 from assocmem.rules import Hebbian
+from assocmem.rules.base import AdditiveRule
 from assocmem.rules.ridge import ONE_PENALTY, Ridge
 from assocmem.rules.solve import LARGEST_RATIO
 
 SAMPLE, SUMS, LAW, NONE = "sample", "sums", "law", "none"
 MOST_TIMES = 1e6  # as many pairs as there are, up to which room is looked for in a spectrum
+LONG_MEAN = 0.25  # of the mean squared length of the keys, from which their mean is worth subtracting
 TELLING = 1.5  # times the pairs stored, of which a memory must be able to tell to be its own sample
 FEWEST = 60  # pairs whose error is known well enough to match the law with it
 
@@ -33,7 +35,7 @@ _WHAT = {
     "onehot": ("wrong classes", "{:.2%}"),
 }
 _SOURCES = {
-    SAMPLE: "pretending to store each key of the sample, as the next pair",
+    SAMPLE: "pretending to store each key of the sample, with a value that does not depend on the key",
     SUMS: "the sums that the memory keeps of its keys and values",
     LAW: "the law for keys with random directions; for real keys, diagnose(keys=...) tells",
     NONE: "nothing, since no law is known here; diagnose(keys=...) tells",
@@ -60,6 +62,8 @@ class Diagnosis:
     source : str
         What predicts them: "sample" (keys that were given), "sums" (what the memory knows of its keys and values),
         "law" (for keys with random directions), or "none".
+    centred : bool
+        Whether the memory has a center, so that cosines are those of keys and queries without it.
     error, pairs_left : float, int or None
         Error allowed for noisy queries, and the number of further pairs of the kind up to which it stays within that
         all the way, for values that do not depend on keys; None where nothing predicts it.
@@ -89,6 +93,7 @@ class Diagnosis:
     query_cosine: float
     kind: str
     source: str
+    centred: bool
     error: float
     pairs_left: int | None
     room_source: str
@@ -107,7 +112,8 @@ class Diagnosis:
         )
         return "\n".join([
             f"stored         {self.n_stored:,} pairs in rank {self.rank:,}: load {self.load:.3g}{used}",
-            f"{what:<15}{errors[0]} for stored keys, {errors[1]} for queries at cosine {self.query_cosine:.3g}",
+            f"{what:<15}{errors[0]} for stored keys, {errors[1]} for queries at cosine {self.query_cosine:.3g}"
+            f"{' after centring' if self.centred else ''}",
             f"predicted by   {_SOURCES[self.source]}",
             f"room           {left} until {form.format(self.error)} at that cosine{_ROOM.get(self.room_source, '')}",
             f"unseen keys    squared error {unseen}",
@@ -133,7 +139,7 @@ def checked_sample(cell: Cell, keys: ArrayLike | None, queries: ArrayLike | None
         if queries is not None:
             raise ValueError("queries are given without keys; pass the keys that they are noisy versions of as keys=")
         return None
-    table = directions(cell, checks.as_table("keys", keys, cell.features.key_dim)[0])
+    table = directions(cell, "keys", checks.as_table("keys", keys, cell.features.key_dim)[0])
     if not len(table):
         raise ValueError("keys have no rows; pass a sample of keys like the stored ones, some hundreds if possible")
     if queries is None:
@@ -146,13 +152,19 @@ def checked_sample(cell: Cell, keys: ArrayLike | None, queries: ArrayLike | None
             f"({n}, q, {d}), q versions of each"
         )
     asked = asked.reshape(len(table), -1, table.shape[1])
-    asked = np.stack([directions(cell, asked[:, version]) for version in range(asked.shape[1])], axis=1)
+    asked = np.stack([directions(cell, "queries", asked[:, version]) for version in range(asked.shape[1])], axis=1)
     return Sample(table, asked, rehearsal.mean_cosine(table, asked)).some(rehearsal.MOST)
 
 
-def directions(cell: Cell, keys: NDArray[Any]) -> NDArray[Any]:
-    """Keys without the center, in the memory's dtype; refused where there is no direction for noise to turn."""
+def directions(cell: Cell, name: str, keys: NDArray[Any]) -> NDArray[Any]:
+    """Keys or queries without the center, in the memory's dtype; refused where noise has no direction to turn."""
     rows = cell.features.centred(checks.to_dtype(keys, cell.shape.dtype))
+    checks.refuse_nonfinite(name, rows)
+    if not (some := rows.any(axis=1)).all():
+        what = "all zeros" if cell.features.center is None else "the center of the memory"
+        raise ValueError(
+            f"row {int(np.argmin(some))} of {name} is {what}, a key without a direction that noise could turn; drop it"
+        )
     checks.refuse_bad_keys(rows, 0.0, centred=cell.features.center is not None)
     return rows
 
@@ -198,6 +210,7 @@ class Diagnosing:
             query_cosine=self.cosine,
             kind=self.kind,
             source=self.source,
+            centred=self.cell.features.center is not None,
             error=self.error,
             pairs_left=left,
             room_source=room_source,
@@ -264,6 +277,8 @@ class Diagnosing:
         """Further pairs until the error allowed, None where nothing tells, and what tells."""
         if not math.isnan(noisy) and noisy > self.error:
             return 0, self.source
+        if math.isnan(noisy) and self.source == SUMS:
+            return None, NONE
         predicted, source = self.predicted_for_more(noisy)
         if math.isnan(predicted(max(self.n, 1))):
             return None, NONE
@@ -313,6 +328,16 @@ class Diagnosing:
     def warning(self, clean: float, noisy: float) -> str:
         """What is above the error allowed, and what to do; and what a prediction lacks."""
         found = [self.passed(clean, noisy)]
+        if self.source == SAMPLE and (self.rule.fading is not None or not isinstance(self.rule, AdditiveRule)):
+            found.append(
+                f"under {self.rule} the errors are those of the newest pair; older pairs are recalled worse, as far as "
+                f"later ones have changed the weights"
+            )
+        if self.source == SUMS and math.isnan(noisy):
+            found.append(
+                "the keys are too unlike Gaussian ones of their mean and covariance, for example in their lengths, for "
+                "the sums to tell the errors of noisy queries; diagnose(keys=...) tells"
+            )
         if self.source == LAW and self.sums is not None:
             found.append(
                 "the file of these pairs is of a format that held no sum of the keys, so that errors are those of keys "
@@ -320,10 +345,20 @@ class Diagnosing:
             )
         return "; ".join(filter(None, found))
 
+    def remedy(self) -> str:
+        """What makes errors smaller."""
+        sums, center = self.sums, ""
+        if sums is not None and sums.knows_keys and self.cell.features.center is None:
+            mean = float(np.sum(sums.key_sum**2)) / self.n
+            squares = float(np.trace(sums.gram[: len(sums.key_sum), : len(sums.key_sum)]))
+            if mean > LONG_MEAN * squares:
+                center = "subtract the mean of the keys, with center= or before, "
+        return f"{center}build a memory with a larger expansion, or forget pairs"
+
     def passed(self, clean: float, noisy: float) -> str:
         """Which error is above the one allowed; empty if none is."""
         n, rank, error = self.n, self.shape.rank, self.error
-        remedy = "build a memory with a larger expansion, or forget pairs"
+        remedy = self.remedy()
         form = _WHAT[self.kind][1]
         if not (clean > error or noisy > error):
             return ""
@@ -335,6 +370,13 @@ class Diagnosing:
                 f"{n} pairs in rank {rank} are a least-squares fit, with {form.format(clean)} error for stored keys; "
                 f"for values that do not depend on the keys {remedy}"
             )
+        if clean > error and self.source == SAMPLE:
+            return (
+                f"{form.format(clean)} error for values that do not depend on their keys; classes and other values "
+                f"that do are recalled better, as a diagnosis without keys tells; for the former {remedy}"
+            )
+        if clean > error and self.penalty(max(n, 1)) > 0.0:
+            return f"the penalty leaves {form.format(clean)} error for the stored keys themselves; {remedy}"
         if clean > error:
             return f"past capacity: {form.format(clean)} error even for the stored keys themselves; {remedy}"
         cure = f"give the rule a penalty, for example Ridge(query_cosine={self.cosine:.3g}), or " if exact else ""

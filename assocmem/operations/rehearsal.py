@@ -18,7 +18,7 @@ from assocmem.rules.pretending import Pretender
 DRAWS = 4  # noisy versions of every sample key
 SEED = 24_301  # of the noise: none that keys are likely to be drawn from
 CHUNK = 512  # sample keys at a time
-MOST = 4096  # keys of a sample that are looked at
+MOST = 1024  # keys of a sample that are looked at
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,13 @@ def pretender(cell: Cell) -> Pretender:
 
 
 def value_sizes(rule: Rule, state: State) -> NDArray[np.float64]:
-    """Root mean squares (v,) of the values stored, where the rule knows them; otherwise 1."""
+    """Root mean squares (v,) of the values stored, where the rule knows them and they are not all 0; otherwise 1."""
     if state.sums is None or not state.n_stored:
         return np.ones(state.shape.value_dim)
     decay: float = getattr(rule, "decay", 1.0)
     weight = state.n_stored if decay == 1.0 else (1 - decay**state.n_stored) / (1 - decay)
-    return np.asarray(np.sqrt(state.sums.squared_values.clip(0.0) / weight))
+    sizes = np.sqrt(state.sums.squared_values.clip(0.0) / weight)
+    return np.asarray(sizes if sizes.any() else np.ones(len(sizes)))
 
 
 class Recalls(NamedTuple):

@@ -33,6 +33,6 @@ def test_a_center_is_subtracted_once(rule, given):
 def test_a_sample_key_on_the_center_is_refused():
     memory = AssociativeMemory(24, 6, center=CENTER, bias=1.0)
     memory.store(KEYS, VALUES)
-    with pytest.raises(ValueError, match="key 1 equals the center of the memory"):
+    with pytest.raises(ValueError, match="row 1 of keys is the center of the memory"):
         memory.diagnose(keys=[KEYS[0], CENTER])
     assert dataclasses.is_dataclass(memory.diagnose())

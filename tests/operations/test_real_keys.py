@@ -404,7 +404,8 @@ def test_a_report_is_six_lines_and_warns_of_the_error_asked_for():
         ),
         (lambda m: m.diagnose(keys=DIGITS[:3, :5]), r"keys have shape \(3, 5\); expected"),
         (lambda m: m.diagnose(keys=DIGITS[:0]), "keys have no rows; pass a sample"),
-        (lambda m: m.diagnose(keys=np.zeros((2, 64))), "key 0 is all zeros"),
+        (lambda m: m.diagnose(keys=np.zeros((2, 64))), "row 0 of keys is all zeros, a key without a direction"),
+        (lambda m: m.diagnose(keys=DIGITS[:1], queries=np.full((1, 64), np.inf)), "queries row 0, column 0 is inf"),
         (lambda m: m.diagnose(keys=np.full((2, 64), np.nan)), "keys row 0, column 0 is nan"),
     ],
 )
@@ -437,3 +438,43 @@ def test_the_spectrum_is_not_computed_for_large_ranks(monkeypatch):
     monkeypatch.setattr(from_sums, "LARGEST_SPECTRUM", 100)
     monkeypatch.setattr(from_sums, "decomposed", None)
     assert memory.diagnose(query_cosine=1.0, error=0.3).pairs_left is not None
+
+
+def test_keys_of_one_length_beside_a_bias_are_no_gaussian_ones():
+    rng = np.random.default_rng(0)
+    keys = rng.standard_normal((100, 16))
+    memory = AssociativeMemory(16, 4, expansion=2, bias=1.0)
+    keys, values = keys / np.linalg.norm(keys, axis=1, keepdims=True), rng.choice([-1.0, 1.0], (100, 4))
+    memory.store(keys, values)
+    report = memory.diagnose()
+    assert np.isnan(report.noisy_error)
+    assert report.pairs_left is None
+    assert "too unlike Gaussian ones" in report.warning
+    assert report.clean_error == pytest.approx(np.mean(memory.recall(keys) * values < 0), abs=0.02)
+
+
+def test_keys_without_a_direction_have_no_noisy_versions():
+    memory = AssociativeMemory(4, 1, bias=1.0)
+    memory.store(np.zeros(4), [1.0])
+    with np.errstate(all="raise", under="ignore"):
+        assert np.isfinite(memory.diagnose().clean_error)
+
+
+def test_values_of_zero_tell_as_little_as_none():
+    nothing = AssociativeMemory(64, 2, expansion=2, rule=Ridge(1.0))
+    nothing.store(DIGITS[:60], np.zeros((60, 2)))
+    assert 0.0 < nothing.diagnose(keys=DIGITS[100:160], kind="gaussian").clean_error < 1.0
+
+
+def test_only_the_last_cosine_keeps_its_surrogates():
+    memory, _, _ = filled(100, Ridge(1.0))
+    for cosine in (0.5, 0.6, 0.7):
+        memory.diagnose(query_cosine=cosine)
+    kept = [name for name in memory._cell.view().derived if name.startswith("surrogates")]
+    assert kept == ["surrogates at 0.7"]
+
+
+def test_the_newest_pair_is_not_taken_for_all():
+    memory = AssociativeMemory(64, 2, rule="delta")
+    memory.store(DIGITS[:100], DIGITS[:100, :2])
+    assert "those of the newest pair" in memory.diagnose(keys=DIGITS[100:160]).warning
