@@ -106,7 +106,7 @@ class Diagnosis:
         what, form = _WHAT[self.kind]
         used = "" if math.isnan(self.effective_rank) else f", {self.effective_rank:,.1f} directions in use"
         errors = ["unknown" if math.isnan(each) else form.format(each) for each in (self.clean_error, self.noisy_error)]
-        left = "unknown" if self.pairs_left is None else f"{self.pairs_left:,} more pairs of the kind"
+        left = "unknown" if self.pairs_left is None else f"{self.pairs_left:,} more pairs, of values unrelated to keys,"
         unseen = (
             "unknown" if math.isnan(self.unseen_error) else f"{self.unseen_error:.3g} times the squares of the values"
         )
