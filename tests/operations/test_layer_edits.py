@@ -129,7 +129,7 @@ def test_loud_and_quiet_inputs_count_alike():
     assert relative(edit.change, np.array([[0.0, 0.5, 50.0]])) < 1e-12
 
 
-@pytest.mark.filterwarnings("ignore:this edit")  # among any keys, some nearly repeat others: the cost is least there too
+@pytest.mark.filterwarnings("ignore:this edit")  # some keys nearly repeat others: the cost is least there too
 @given(
     n_inputs=st.integers(2, 8), n=st.integers(1, 4), n_factors=st.integers(1, 8), spread=st.floats(-12, 0),
     decades=st.sampled_from([0, 5, 20]), natural=st.booleans(), protect=st.booleans(), seed=st.integers(0, 999),
